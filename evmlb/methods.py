@@ -1,0 +1,83 @@
+"""What is known about each JSON-RPC method before it is sent.
+
+The class of a method decides how long its answer may take and whether the call may be sent twice:
+
+========  ==============================================  ==============  ==================
+class     examples                                        first byte      repeated elsewhere
+========  ==============================================  ==============  ==================
+fast      eth_blockNumber, eth_getBalance                 ``rpc_timeout``  yes
+slow      eth_getLogs, eth_call, debug_*, unknown ones    ``slow_timeout`` yes, but not after a timeout
+unsafe    eth_sendTransaction, filter creation            ``rpc_timeout``  only if surely not received
+refused   engine_*                                        never sent      never
+========  ==============================================  ==============  ==================
+
+A method that is not listed is slow: nothing is known of it, so it gets time, and reading twice is harmless in
+practice for everything that is not named unsafe.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class MethodClass(enum.IntEnum):
+    """How a call may be treated; the larger of two is the stricter, which is what a batch takes."""
+
+    FAST = 0
+    SLOW = 1
+    UNSAFE = 2
+    REFUSED = 3
+
+
+_FAST = """
+    eth_accounts eth_blobBaseFee eth_blockNumber eth_chainId eth_coinbase eth_config eth_feeHistory eth_gasPrice
+    eth_getBalance eth_getBlockByHash eth_getBlockByNumber eth_getBlockReceipts eth_getBlockTransactionCountByHash
+    eth_getBlockTransactionCountByNumber eth_getCode eth_getHeaderByHash eth_getHeaderByNumber
+    eth_getRawTransactionByHash eth_getStorageAt eth_getTransactionByBlockHashAndIndex
+    eth_getTransactionByBlockNumberAndIndex eth_getTransactionByHash eth_getTransactionCount eth_getTransactionReceipt
+    eth_getUncleByBlockHashAndIndex eth_getUncleByBlockNumberAndIndex eth_getUncleCountByBlockHash
+    eth_getUncleCountByBlockNumber eth_hashrate eth_maxPriorityFeePerGas eth_mining eth_protocolVersion eth_syncing
+    net_listening net_peerCount net_version rpc_modules web3_clientVersion web3_sha3
+"""
+
+# Filters live in one node, so a filter created twice is a leak there; getFilterChanges *consumes* what it returns.
+_FILTER_CREATION = "eth_newFilter eth_newBlockFilter eth_newPendingTransactionFilter"
+_FILTER_USE = "eth_getFilterChanges eth_getFilterLogs eth_uninstallFilter"
+_UNSAFE = f"""
+    eth_sendTransaction eth_sendRawTransaction eth_sendRawTransactionSync eth_sendRawTransactionConditional
+    eth_sendBundle eth_sendPrivateTransaction eth_sendUserOperation eth_submitWork eth_submitHashrate eth_sign
+    eth_signTransaction eth_signTypedData eth_signTypedData_v3 eth_signTypedData_v4 eth_resend eth_cancelBundle
+    eth_subscribe eth_unsubscribe {_FILTER_CREATION} eth_getFilterChanges eth_uninstallFilter
+    evm_mine evm_increaseTime evm_snapshot evm_revert
+"""
+
+FILTER_CREATION = frozenset(_FILTER_CREATION.split())
+"""Methods whose result is the id of a filter that lives in the node that answered."""
+
+FILTER_USE = frozenset(_FILTER_USE.split())
+"""Methods whose first parameter is such an id."""
+
+KNOWN: dict[str, MethodClass] = {
+    **dict.fromkeys(_FAST.split(), MethodClass.FAST),
+    **dict.fromkeys(_UNSAFE.split(), MethodClass.UNSAFE),
+    "eth_getFilterLogs": MethodClass.SLOW,
+}
+"""The methods whose class is not that of their namespace. Looked up once per request."""
+
+_UNSAFE_NAMESPACES = ("personal_", "admin_", "miner_", "clique_", "anvil_", "hardhat_", "wallet_", "account_")
+
+
+def method_class(method: str) -> MethodClass:
+    """The class of a method; ``SLOW`` for one that is unknown."""
+    known = KNOWN.get(method)
+    if known is not None:
+        return known
+    if method.startswith("engine_"):
+        return MethodClass.REFUSED
+    if method.startswith(_UNSAFE_NAMESPACES):
+        return MethodClass.UNSAFE
+    return MethodClass.SLOW
+
+
+CLASS_NAMES = tuple(c.name.lower() for c in MethodClass)
+"""Names of the classes by value, for labels."""
