@@ -1,0 +1,274 @@
+"""The envelope of requests and the kinds of answers, against a full parser."""
+
+import json
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from evmlb.jsonrpc import (
+    AnswerKind,
+    Call,
+    InvalidCall,
+    Unreadable,
+    begins_plain_result,
+    error_body,
+    is_plain_result,
+    parse_call,
+    read_answer,
+    read_batch_answer,
+    scan_members,
+)
+from evmlb.methods import MethodClass
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class ParseCallTests(SynchronousTestCase):
+    def test_common(self) -> None:
+        """A common call gives its method, class and the id's own bytes."""
+        call = parse_call(b'{"jsonrpc":"2.0","id":7,"method":"eth_getBalance","params":["0x0","latest"]}')
+        self.assertEqual((call.method, call.klass, call.id), ("eth_getBalance", MethodClass.FAST, b"7"))
+        self.assertEqual(bytes(call.params), b'["0x0","latest"]')
+
+    def test_classes(self) -> None:
+        """Each method has its class; what is unknown is slow."""
+        for method, klass in (
+            ("eth_call", MethodClass.SLOW),
+            ("eth_getLogs", MethodClass.SLOW),
+            ("debug_traceTransaction", MethodClass.SLOW),
+            ("who_knows", MethodClass.SLOW),
+            ("eth_sendRawTransaction", MethodClass.UNSAFE),
+            ("personal_sign", MethodClass.UNSAFE),
+            ("eth_newFilter", MethodClass.UNSAFE),
+            ("engine_newPayloadV4", MethodClass.REFUSED),
+        ):
+            self.assertEqual(parse_call(orjson.dumps({"id": 1, "method": method})).klass, klass, method)
+
+    def test_ids_are_exact(self) -> None:
+        """Ids keep their bytes: large integers, floats, escapes, strings, null; no id is a notification."""
+        for raw in (b"12345678901234567890123", b"1.50", b'"a\\u00e9"', b'"x"', b"null", b"-3", b'""'):
+            call = parse_call(b'{"id":%b,"method":"eth_chainId"}' % raw)
+            self.assertEqual(call.id, raw)
+            self.assertTrue(call.expects_answer)
+        self.assertFalse(parse_call(b'{"method":"eth_chainId"}').expects_answer)
+
+    def test_odd_but_right(self) -> None:
+        """White space, member order, other members, escapes in the method and words in parameters do no harm."""
+        for body in (
+            b' \n{"params":[],"method":"eth_chainId","id":1}',
+            b'{"id":1,"method":"eth_chainId","params":[],"trace":"x"}',
+            b'{"id":1,"method":"eth\\u005fchainId","params":[]}',
+            b'{"id":1,"method":"eth_chainId","params":[{"method":"x","id":2,"params":[]}]}',
+            '{"id":1,"method":"eth_chainId","params":["é"]}'.encode(),
+        ):
+            call = parse_call(body)
+            self.assertEqual((call.method, call.id), ("eth_chainId", b"1"), body)
+
+    def test_refused(self) -> None:
+        """What is no call is refused with the specification's code."""
+        for code, body in (
+            (-32700, b""),
+            (-32700, b"hello"),
+            (-32700, b'{"id":1'),
+            (-32700, b'{"id":1,"method":"a","params":["\xff"]}'),
+            (-32700, b'{"id":1,"method":"a","params":[NaN]}'),
+            (-32700, b"\xef\xbb\xbf{}"),
+            (-32700, b'[{"id":1,"method":"a"}'),
+            (-32600, b"5"),
+            (-32600, b'"x"'),
+            (-32600, b"{}"),
+            (-32600, b"[]"),
+            (-32600, b"[1]"),
+            (-32600, b"[[]]"),
+            (-32600, b'{"id":1}'),
+            (-32600, b'{"id":1,"method":5}'),
+            (-32600, b'{"id":1,"method":""}'),
+            (-32600, b'{"id":1,"method":"a\\u0000b"}'),
+            (-32600, b'{"id":{},"method":"a"}'),
+            (-32600, b'{"id":[1],"method":"a"}'),
+            (-32600, b'{"id":true,"method":"a"}'),
+            (-32600, b'{"id":1,"method":"a","METHOD":"b"}'),
+            (-32600, b'{"id":1,"method":"a","method":"b"}'),
+            (-32600, b'{"id":1,"Method":"a"}'),
+            (-32600, b'{"id":1,"method":"a","meth\\u006fd":"b"}'),
+            (-32600, b'{"id":1,"ID":2,"method":"a"}'),
+            (-32600, b'{"id":1,"id":2,"method":"a"}'),
+            (-32600, b'{"id":1,"method":"a","params":[],"params":[1]}'),
+            (-32600, b'{"id":1,"method":"a","params":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+            (-32600, b"[" * 5000 + b"]" * 5000),
+        ):
+            with self.assertRaises(InvalidCall, msg=body[:80]) as caught:
+                parse_call(body)
+            self.assertEqual(caught.exception.code, code, (body[:80], caught.exception.message))
+
+    def test_batch(self) -> None:
+        """A batch is one call of the strictest class of its members."""
+        call = parse_call(b' [{"id":1,"method":"eth_chainId"},{"method":"eth_call"},{"id":"x","method":"eth_sign"}]')
+        self.assertEqual(call.klass, MethodClass.UNSAFE)
+        self.assertEqual([member.id for member in call.members or ()], [b"1", b"", b'"x"'])
+        self.assertFalse(parse_call(b'[{"method":"eth_call"}]').expects_answer)
+
+    @settings(max_examples=400)
+    @given(st.dictionaries(st.sampled_from(["id", "method", "params", "jsonrpc", "x"]), json_values), st.booleans())
+    def test_against_a_full_parser(self, members: dict[str, object], batched: bool) -> None:
+        """Any object is a call with exactly the method and id that a full parser sees, or is refused."""
+        body = json.dumps([members] if batched else members).encode()
+        try:
+            call = parse_call(body)
+        except InvalidCall:
+            is_call = isinstance(members.get("method"), str) and members["method"].isprintable() and members["method"]
+            good_id = members.get("id") is None or (
+                isinstance(members["id"], (int, str)) and not isinstance(members["id"], bool)
+            )
+            good_params = isinstance(members.get("params"), (list, dict, type(None)))
+            self.assertFalse(is_call and good_id and good_params, body)
+            return
+        if batched:
+            (call,) = call.members or ()
+        self.assertEqual(call.method, members["method"])
+        self.assertEqual(json.loads(call.id) if call.id else None, members.get("id"))
+
+    @settings(max_examples=500)
+    @given(st.binary(max_size=80))
+    def test_fuzz(self, noise: bytes) -> None:
+        """Any bytes are a call or are refused."""
+        for body in (noise, b'{"id":1,"method":"eth_call","params":' + noise + b"}", b"[" + noise + b"]"):
+            try:
+                call = parse_call(body)
+            except InvalidCall:
+                continue
+            orjson.loads(body)
+            self.assertIsInstance(call, Call)
+
+
+class ScanTests(SynchronousTestCase):
+    @settings(max_examples=400)
+    @given(st.dictionaries(st.text(max_size=8), json_values, max_size=5), st.integers(0, 4))
+    def test_against_a_full_parser(self, members: dict[str, object], indent: int) -> None:
+        """The members are those of a full parser, each value exactly cut out."""
+        text = json.dumps(members, indent=indent or None).encode()
+        found = {json.loads(key): json.loads(text[start:end]) for key, start, end in scan_members(text)}
+        self.assertEqual(found, members)
+
+    @settings(max_examples=300)
+    @given(st.dictionaries(st.text(max_size=8), json_values, min_size=1, max_size=5), st.integers(0, 500))
+    def test_beginnings(self, members: dict[str, object], size: int) -> None:
+        """Of a text that is cut off, whole members are given and then Unreadable; never anything wrong."""
+        text = json.dumps(members).encode()
+        beginning = text[: size % len(text)]
+        found: dict[str, object] = {}
+        try:
+            for key, start, end in scan_members(beginning):
+                if end >= 0:
+                    found[json.loads(key)] = json.loads(beginning[start:end])
+        except Unreadable:
+            pass
+        for key, value in found.items():
+            self.assertEqual(members[key], value)
+
+
+class AnswerTests(SynchronousTestCase):
+    def test_plain(self) -> None:
+        """The usual orders of members are recognised by their ends; null, other ids and errors are not."""
+        for body, expected in (
+            (b'{"jsonrpc":"2.0","id":7,"result":"0x1"}', True),
+            (b'{"jsonrpc":"2.0","id":7,"result":{"a":[]}}\n', True),
+            (b'{"jsonrpc":"2.0","result":false,"id":7}', True),
+            (b'{"jsonrpc":"2.0","id":7,"result":null}', False),
+            (b'{"jsonrpc":"2.0","result":null,"id":7}', False),
+            (b'{"jsonrpc":"2.0","id":77,"result":"0x1"}', False),
+            (b'{"jsonrpc":"2.0","id":7,"result":"0x1"', False),
+            (b'{"jsonrpc":"2.0","result":"0x1","id":17}', False),
+            (b'{"jsonrpc":"2.0","id":7,"error":{}}', False),
+            (b"<html>", False),
+            (b"", False),
+        ):
+            self.assertEqual(is_plain_result(body, body, b"7"), expected, body)
+
+    def test_plain_agrees_with_reading(self) -> None:
+        """What is plain is a result by the full reading too."""
+        for body in (b'{"jsonrpc":"2.0","id":7,"result":"0x1"}', b'{"jsonrpc":"2.0","result":{},"id":7}'):
+            self.assertEqual(read_answer(body, b"7").kind, AnswerKind.RESULT)
+        self.assertTrue(begins_plain_result(b'{"jsonrpc":"2.0","id":7,"result":[{"a', b"7"))
+        self.assertFalse(begins_plain_result(b'{"jsonrpc":"2.0","id":7,"result":n', b"7"))
+
+    def test_kinds(self) -> None:
+        """Every answer is a result, a null, an error or garbage."""
+        for body, kind in (
+            (b'{"id":7,"jsonrpc":"2.0","result":"0x1"}', AnswerKind.RESULT),
+            (b'{"result":null,"id":7}', AnswerKind.NULL),
+            (b'{"id":7,"result":"x","error":null}', AnswerKind.RESULT),
+            (b'{"id":7,"result":null,"error":{"code":-32000,"message":"no"}}', AnswerKind.ERROR),
+            (b'{"id":7,"error":{"code":3,"message":"execution reverted","data":"0x"}}', AnswerKind.ERROR),
+            (b'{"id":null,"error":{"code":-32700,"message":"parse error"}}', AnswerKind.ERROR),
+            (b'{"error":{"code":-32700,"message":"parse error"}}', AnswerKind.ERROR),
+            (b'{"id":7.0,"result":1}', AnswerKind.RESULT),
+            (b'{"id":8,"result":1}', AnswerKind.GARBAGE),
+            (b'{"result":1}', AnswerKind.GARBAGE),
+            (b'{"id":7}', AnswerKind.GARBAGE),
+            (b'{"id":7,"result":1', AnswerKind.GARBAGE),
+            (b'{"id":7,"result":1}}', AnswerKind.GARBAGE),
+            (b"[]", AnswerKind.GARBAGE),
+            (b"", AnswerKind.GARBAGE),
+            (b"<html>502</html>", AnswerKind.GARBAGE),
+            (b'{"error":"rate limited"}', AnswerKind.ERROR),
+        ):
+            self.assertEqual(read_answer(body, b"7").kind, kind, body)
+
+    def test_error_is_read(self) -> None:
+        """Code and message of an error are given, whatever shape it has."""
+        answer = read_answer(b'{"id":7,"error":{"code":-32005,"message":"limit"}}', b"7")
+        self.assertEqual((answer.code, answer.message), (-32005, "limit"))
+        answer = read_answer(b'{"id":7,"error":{"code":"x"}}', b"7")
+        self.assertEqual((answer.code, answer.message), (0, ""))
+        self.assertEqual(read_answer(b'{"id":7,"error":"boo"}', b"7").message, "boo")
+
+    def test_large(self) -> None:
+        """A large answer is read until what decides, a beginning of one too."""
+        body = b'{"id":7,"result":[' + b'"x",' * 5000 + b'"y"]}'
+        self.assertEqual(read_answer(body, b"7").kind, AnswerKind.RESULT)
+        self.assertEqual(read_answer(body[:9000], b"7", complete=False).kind, AnswerKind.RESULT)
+        self.assertEqual(read_answer(b"<html>" + b"x" * 9000, b"7", complete=False).kind, AnswerKind.GARBAGE)
+        self.assertEqual(read_answer(body.replace(b'"id":7', b'"id":8'), b"7").kind, AnswerKind.GARBAGE)
+
+    @settings(max_examples=300)
+    @given(st.binary(max_size=60))
+    def test_fuzz(self, noise: bytes) -> None:
+        """Any bytes are of some kind, and a plain result is never garbage to a full parser."""
+        for body in (noise, b'{"jsonrpc":"2.0","id":7,"result":' + noise + b"}"):
+            read_answer(body, b"7")
+            read_answer(body, b"7", complete=False)
+            self.assertIsInstance(is_plain_result(body, body, b"7"), bool)
+
+    def test_batch(self) -> None:
+        """A batch failed when its array did or when every member did; the first error speaks for it."""
+        call = parse_call(b'[{"id":1,"method":"eth_chainId"},{"id":2,"method":"eth_chainId"},{"method":"eth_call"}]')
+        for body, kind in (
+            (b'[{"id":1,"result":1},{"id":2,"error":{"code":1,"message":""}}]', AnswerKind.RESULT),
+            (b'[{"id":1,"error":{"code":5,"message":""}},{"id":2,"error":{"code":1,"message":""}}]', AnswerKind.ERROR),
+            (b'[{"id":1,"result":1}]', AnswerKind.GARBAGE),
+            (b'[{"id":1,"result":1},3]', AnswerKind.RESULT),
+            (b"[3,3]", AnswerKind.GARBAGE),
+            (b'{"id":null,"error":{"code":-32600,"message":"batch too large"}}', AnswerKind.ERROR),
+            (b'{"id":1,"result":1}', AnswerKind.GARBAGE),
+            (b"nonsense", AnswerKind.GARBAGE),
+        ):
+            self.assertEqual(read_batch_answer(body, call).kind, kind, body)
+
+
+class ErrorBodyTests(SynchronousTestCase):
+    def test_shapes(self) -> None:
+        """Our errors carry the id they answer, an array of them for a batch, null where it is not known."""
+        self.assertEqual(
+            orjson.loads(error_body(parse_call(b'{"id":"a","method":"x"}'), -1, 'say "no"')),
+            {"jsonrpc": "2.0", "id": "a", "error": {"code": -1, "message": 'say "no"'}},
+        )
+        self.assertIsNone(orjson.loads(error_body(None, -1, "no"))["id"])
+        batch = parse_call(b'[{"id":1,"method":"x"},{"method":"x"},{"id":2,"method":"x"}]')
+        self.assertEqual([answer["id"] for answer in orjson.loads(error_body(batch, -1, "no"))], [1, 2])
