@@ -1,2 +1,1 @@
-"""Configuration: its shape (:mod:`.schema`), its reading from a mapping (:mod:`.parse`) and from a file
-(:mod:`.load`)."""
+"""Configuration: its shape (``schema``), its reading from text (``parse``) and from a file (``load``)."""

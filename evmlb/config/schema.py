@@ -7,7 +7,7 @@ The comments on the right give the key of the file where its name is another.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from evmlb.urls import Endpoint
 
@@ -66,7 +66,7 @@ class NodeConfig:
     prometheus_endpoint: Endpoint | None = None
     ws_endpoint: Endpoint | None = None
     weight: int = 1
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # values are secrets
     max_concurrency: int = 512
     ca_file: str | None = None
     check_chain_id: bool = True

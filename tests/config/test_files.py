@@ -1,0 +1,319 @@
+"""Whole files: what they give, and what they are warned about."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from evmlb.config.fields import CORS_KEYS, FILE_KEYS, NETWORK_KEYS, NODE_KEYS
+from evmlb.config.load import load_config
+from evmlb.config.schema import (
+    Config,
+    CorsConfig,
+    Criterion,
+    LimitsConfig,
+    LogLevel,
+    NetworkConfig,
+    NodeConfig,
+    Role,
+    Strategy,
+    WhenNoneInRange,
+)
+from evmlb.urls import parse_endpoint
+from tests.config.support import NODES, SAMPLES, config, file, network, node, warnings, with_network, with_node
+
+
+class OriginalFiles(SynchronousTestCase):
+    def test_documented(self) -> None:
+        """The original's documented keys load unchanged and mean what its README says."""
+        loaded = load_config(str(SAMPLES / "documented.yaml"), {})
+        ethereum, gnosis = loaded.networks
+        self.assertEqual((loaded.port, loaded.metrics_port, loaded.log_level), (8080, 9101, LogLevel.INFO))
+        self.assertEqual([n.role for n in ethereum.nodes], [Role.LOCAL, Role.LOCAL, Role.MONITORING, Role.FALLBACK])
+        self.assertEqual(ethereum.nodes[1].prometheus_endpoint, parse_endpoint("http://geth-2:9100/metrics"))
+        self.assertEqual(ethereum.load_balance_priority, (Criterion.LOAD, Criterion.LATENCY))
+        self.assertEqual((ethereum.local_poll_interval_seconds, ethereum.monitoring_poll_interval_seconds), (0.5, 5400))
+        self.assertEqual(
+            (ethereum.rpc_timeout_seconds, ethereum.rpc_retries, ethereum.load_period_minutes), (0.25, 3, 5)
+        )
+        self.assertEqual((ethereum.network_block_diff, ethereum.fallback_block_diff), (2, 10))
+        self.assertEqual((ethereum.switch_to_fallback_enabled, ethereum.switch_to_fallback_block_threshold), (True, 20))
+        self.assertEqual((gnosis.name, gnosis.fallback_block_diff), ("gnosis", 5))
+
+    def test_long_rpc_timeout(self) -> None:
+        """The original's rpc_timeout bounds polls only, so a long one loads and draws the request timeouts with it."""
+        gnosis = load_config(str(SAMPLES / "documented.yaml"), {}).networks[1]
+        self.assertEqual((gnosis.rpc_timeout_seconds, gnosis.request_timeout_seconds), (120, 120))
+        longer = network(with_network("rpc_timeout: 20m"))
+        self.assertEqual((longer.request_timeout_seconds, longer.slow_request_timeout_seconds), (1200, 1200))
+
+    def test_older(self) -> None:
+        """The original's older keys give the same nodes as the newer ones."""
+        polygon = load_config(str(SAMPLES / "older.yaml"), {}).networks[0]
+        self.assertEqual(
+            [(n.role, n.endpoint.host, n.endpoint.target) for n in polygon.nodes],
+            [
+                (Role.LOCAL, "bor-1", "/"),
+                (Role.LOCAL, "bor-2", "/"),
+                (Role.MONITORING, "polygon.example", "/rpc?key=s3cr3t"),
+            ],
+        )
+        self.assertEqual((polygon.rpc_retries, polygon.switch_to_fallback_enabled), (0, False))
+
+    def test_minimal(self) -> None:
+        """The smallest file of the original's README, which the original refused, has every default."""
+        loaded = load_config(str(SAMPLES / "minimal.yaml"), {})
+        only = NodeConfig(name="localhost:8545", role=Role.LOCAL, endpoint=parse_endpoint("http://localhost:8545"))
+        self.assertEqual(loaded, Config(networks=(NetworkConfig(name="ethereum", nodes=(only,)),)))
+
+    def test_no_warnings(self) -> None:
+        """None of the original's samples draws a warning."""
+        for sample in SAMPLES.iterdir():
+            self.assertEqual(warnings(sample.read_text()), [], sample.name)
+
+
+EVERY_KEY = (SAMPLES.parent / "every_key.yaml").read_text()
+
+
+class EveryKey(SynchronousTestCase):
+    def test_top(self) -> None:
+        """Every key at the top arrives in its field."""
+        expected = Config(
+            networks=config(EVERY_KEY).networks,
+            port=1,
+            metrics_port=2,
+            listen=("tcp:3", "unix:/run/x"),
+            admin_listen=("tcp:4",),
+            log_level=LogLevel.DEBUG,
+            log_format="json",
+            log_rate_limit_seconds=0.0,
+            shutdown_delay_seconds=1.0,
+            shutdown_grace_seconds=2.0,
+            trusted_proxies=("192.0.2.1/32", "2001:db8::/32"),
+            forward_headers=("X-Request-Id",),
+            answer_headers=False,
+            error_status=200,
+            cors=CorsConfig(
+                origins=("https://app.example:8443",), methods="POST", headers="A, B", max_age_seconds=60.0
+            ),
+            limits=LimitsConfig(
+                max_body_bytes=2**20,
+                max_request_memory_bytes=10**9,
+                max_header_bytes=1024,
+                max_connections=7,
+                client_idle_timeout_seconds=0.01,
+                request_read_timeout_seconds=0.02,
+                failover_buffer_bytes=0,
+                upstream_idle_timeout_seconds=0.03,
+            ),
+        )
+        self.assertEqual(config(EVERY_KEY), expected)
+
+    def test_network(self) -> None:
+        """Every key of a network arrives in its field."""
+        found = network(EVERY_KEY)
+        expected = NetworkConfig(
+            name="x",
+            nodes=found.nodes,
+            load_balance_priority=(Criterion.LOAD,),
+            strategy=Strategy.LEAST_LOAD,
+            load_period_minutes=15,
+            use_load_tracker=True,
+            local_poll_interval_seconds=0.1,
+            monitoring_poll_interval_seconds=0.2,
+            rpc_timeout_seconds=0.3,
+            rpc_retries=0,
+            slow_timeout_seconds=0.4,
+            request_timeout_seconds=0.5,
+            slow_request_timeout_seconds=0.6,
+            stream_idle_timeout_seconds=0.7,
+            network_block_diff=0,
+            fallback_block_diff=1,
+            switch_to_fallback_enabled=False,
+            switch_to_fallback_block_threshold=2,
+            monitoring_nodes_serve=False,
+            when_none_in_range=WhenNoneInRange.NEAREST,
+            chain_id=1,
+            block_time_seconds=0.25,
+        )
+        self.assertEqual(found, expected)
+        intervals = [found.poll_interval_seconds(role) for role in (Role.LOCAL, Role.MONITORING, Role.FALLBACK)]
+        self.assertEqual(intervals, [0.1, 0.2, 0.2])
+
+    def test_nodes(self) -> None:
+        """Every key of a node arrives in its field, and every list of nodes gives its role."""
+        nodes = network(EVERY_KEY).nodes
+        hosts = {Role.LOCAL: ["a", "d"], Role.MONITORING: ["b", "e"], Role.FALLBACK: ["c", "f"]}
+        for role, expected in hosts.items():
+            self.assertEqual([n.endpoint.host for n in nodes if n.role is role], expected)
+        full = NodeConfig(
+            name="the node",
+            role=Role.LOCAL,
+            endpoint=parse_endpoint("https://a"),
+            prometheus_endpoint=parse_endpoint("http://a:9100/metrics"),
+            ws_endpoint=parse_endpoint("wss://a"),
+            weight=2,
+            headers=(("X-Api-Key", "k"),),
+            max_concurrency=3,
+            ca_file="ca.pem",
+            check_chain_id=False,
+        )
+        self.assertEqual(nodes[0], full)
+
+    def test_is_complete(self) -> None:
+        """The file of these tests has every key of the tables."""
+        for key in (*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS):
+            self.assertRegex(EVERY_KEY, rf"\b{key}:", key)
+
+    def test_representation_has_no_secret(self) -> None:
+        """Neither headers nor endpoints show a secret when a configuration is printed."""
+        text = with_node("headers: {A: hunter2}", "http://u:hunter2@a/?k=hunter2")
+        self.assertNotIn("hunter2", repr(config(text)))
+
+
+class Meaning(SynchronousTestCase):
+    def test_names(self) -> None:
+        """A node is called by host and port, with a suffix where that name is taken, given names included."""
+        nodes = "local_endpoints: ['http://a', 'http://a/x', 'http://[::1]:1']\nlocal_nodes:\n"
+        nodes += "  - {rpc_endpoint: 'http://b', name: 'a:80'}"
+        names = {n.endpoint.target + n.endpoint.host: n.name for n in network(file(network=nodes)).nodes}
+        self.assertEqual(names, {"/b": "a:80", "/a": "a:80-2", "/xa": "a:80-3", "/::1": "[::1]:1"})
+
+    def test_derived(self) -> None:
+        """fallback_block_diff follows network_block_diff, and switching is enabled where there are fallback nodes."""
+        found = network(with_network("fallback_nodes: [{rpc_endpoint: http://f}]\nnetwork_block_diff: 9"))
+        self.assertEqual((found.fallback_block_diff, found.switch_to_fallback_enabled), (9, True))
+        off = network(with_network("fallback_nodes: [{rpc_endpoint: http://f}]\nswitch_to_fallback_enabled: no"))
+        self.assertIs(off.switch_to_fallback_enabled, False)
+
+    def test_words_are_not_booleans(self) -> None:
+        """What YAML 1.1 takes for booleans, numbers or dates is a string where a string is expected."""
+        for word in ("on", "no", "137", "1e3", "0x10", "2024-01-01", "true", "1.0", "="):
+            self.assertEqual(network(file().replace("name: n\n", f"name: {word}\n")).name, word)
+
+    def test_booleans(self) -> None:
+        """YAML 1.1's booleans are understood where a boolean is expected, quoted ones too."""
+        for word, value in (("yes", True), ("Off", False), ("'true'", True), ("FALSE", False)):
+            self.assertIs(network(with_network(f"monitoring_nodes_serve: {word}")).monitoring_nodes_serve, value)
+
+    def test_numbers(self) -> None:
+        """Numbers may be quoted, and hexadecimal as chain ids often are."""
+        self.assertEqual(config(file("port: '80'")).port, 80)
+        self.assertEqual(network(with_network("chain_id: 0x89")).chain_id, 137)
+
+    def test_empty_means_default(self) -> None:
+        """A key without a value, with null or with an empty text has its default."""
+        for nothing in ("", "~", "null", "''", "'${E:-}'", "${E}"):
+            self.assertEqual(config(file(f"port: {nothing}"), {"E": ""}), config(file()))
+        self.assertIsNone(node(with_node("prometheus_endpoint: ''")).prometheus_endpoint)
+
+    def test_environment(self) -> None:
+        """Variables are put in after the YAML is read, with defaults, and $${ stands for ${ itself."""
+        environ = {"KEY": "a: b # c", "EMPTY": ""}
+        lines = 'headers: {A: "${KEY}", B: "x${EMPTY:-y}${NO:-}z", C: "$${KEY}", D: "$1 $ $$ {}"}'
+        expected = (("A", "a: b # c"), ("B", "xyz"), ("C", "${KEY}"), ("D", "$1 $ $$ {}"))
+        self.assertEqual(node(with_node(lines), environ).headers, expected)
+
+    def test_null_from_environment(self) -> None:
+        """A variable whose text looks like YAML's null is that text."""
+        self.assertEqual(network(file().replace("name: n\n", "name: ${N}\n"), {"N": "null"}).name, "null")
+
+    def test_anchors(self) -> None:
+        """Anchors below a key with x-, aliases and merge keys work; what is written beside a merge wins."""
+        top = "x-more-defaults-of-2024: &more {rpc_retries: 8, block_time: 12s}\n"
+        top += "x-defaults: &defaults\n  rpc_retries: 7\n  chain_id: 1"
+        found = network(file(top, f"{NODES}\n<<: [*defaults, *more]\nchain_id: 2"))
+        self.assertEqual((found.rpc_retries, found.chain_id, found.block_time_seconds), (7, 2, 12.0))
+
+    def test_alias(self) -> None:
+        """The same list of nodes may serve two networks."""
+        text = file(network="local_nodes: &nodes [{rpc_endpoint: 'http://a'}]") + "  - {name: m, local_nodes: *nodes}"
+        first, second = config(text).networks
+        self.assertEqual(first.nodes, second.nodes)
+
+    def test_cors(self) -> None:
+        """The key cors is the word pass or own origins."""
+        self.assertEqual(config(file("cors: PASS")).cors.origins, ())
+        own = config(file("cors: {origins: [https://a.example, '*'], max_age: 1h}")).cors
+        self.assertEqual((own.origins, own.max_age_seconds), (("https://a.example", "*"), 3600.0))
+
+    def test_load_period(self) -> None:
+        """1, 5 and 15 are minutes; other numbers are seconds as in the original's README, the nearest average used."""
+        for text, minutes in (("1", 1), ("5", 5), ("15", 15), ("300", 5), ("60", 1), ("5m", 5), ("900s", 15)):
+            self.assertEqual(network(with_network(f"load_period: {text}")).load_period_minutes, minutes)
+            self.assertEqual(warnings(with_network(f"load_period: {text}")), [])
+        for text, minutes in (("10", 1), ("0", 1), ("400", 5), ("86400", 15)):
+            self.assertEqual(network(with_network(f"load_period: {text}")).load_period_minutes, minutes)
+            self.assertIn(
+                "networks[0].load_period: node-exporter has", warnings(with_network(f"load_period: {text}"))[0]
+            )
+
+    def test_log_level(self) -> None:
+        """The four levels, in any case."""
+        self.assertIs(config(file("log_level: Trace")).log_level, LogLevel.TRACE)
+
+    def test_explicitly_none(self) -> None:
+        """An empty list is an empty list, not the default."""
+        self.assertEqual(config(file("trusted_proxies: []")).trusted_proxies, ())
+
+    def test_several_thousand_nodes(self) -> None:
+        """256 networks of 64 nodes stay below the bound on values."""
+        one = "  local_endpoints: [" + ", ".join(f"http://h{i}" for i in range(64)) + "]\n"
+        text = "networks:\n" + "".join(f"- name: n{i}\n{one}" for i in range(256))
+        self.assertEqual(sum(len(n.nodes) for n in config(text).networks), 256 * 64)
+
+
+class Warned(SynchronousTestCase):
+    def check(self, text: str, path: str, message: str) -> None:
+        (found,) = warnings(text)
+        self.assertTrue(found.startswith(f"{path}: "), found)
+        self.assertIn(message, found)
+
+    def test_load_tracker_without_exporter(self) -> None:
+        """use_load_tracker has nothing to read without a prometheus_endpoint."""
+        self.check(with_network("use_load_tracker: true"), "networks[0].use_load_tracker", "no local node")
+
+    def test_exporter_without_load_tracker(self) -> None:
+        """A prometheus_endpoint is not read without use_load_tracker."""
+        self.check(with_node("prometheus_endpoint: http://a/m"), "networks[0]", "without use_load_tracker")
+
+    def test_exporter_of_other_roles(self) -> None:
+        """Only local nodes' load is read."""
+        text = with_network("monitoring_nodes: [{rpc_endpoint: http://m, prometheus_endpoint: http://m/m}]")
+        self.check(text, "networks[0].monitoring_nodes[0].prometheus_endpoint", "local nodes only")
+
+    def test_load_criterion(self) -> None:
+        """The load is no criterion where no load is read."""
+        self.check(with_network("load_balance_priority: [load]"), "networks[0].load_balance_priority", "load has no")
+
+    def test_criterion_twice(self) -> None:
+        """A criterion that is named twice counts once."""
+        text = with_network("load_balance_priority: [latency, chainhead, latency]")
+        self.check(text, "networks[0].load_balance_priority", "named twice")
+        self.assertEqual(network(text).load_balance_priority, (Criterion.LATENCY, Criterion.CHAINHEAD))
+
+    def test_threshold_without_switch(self) -> None:
+        """The threshold has no effect while switching is disabled."""
+        text = with_network("switch_to_fallback_block_threshold: 3")
+        self.check(text, "networks[0].switch_to_fallback_block_threshold", "disabled")
+
+    def test_switch_without_fallback(self) -> None:
+        """There is nothing to switch to without fallback nodes."""
+        text = with_network("switch_to_fallback_enabled: true")
+        self.check(text, "networks[0].switch_to_fallback_enabled", "no fallback nodes")
+
+    def test_port_beside_listen(self) -> None:
+        """Listening endpoints replace the ports."""
+        self.check(file("port: 1\nlisten: [tcp:1]"), "port", "listen replaces it")
+        self.check(file("metrics_port: 1\nadmin_listen: [tcp:1]"), "metrics_port", "admin_listen replaces it")
+
+    def test_unknown_keys(self) -> None:
+        """unknown_keys: warn makes warnings of unknown keys at every level."""
+        text = file("unknown_keys: warn\nprt: 1", "local_nodes: [{rpc_endpoint: http://a, wight: 1}]\nfoo: 1")
+        self.assertEqual(
+            warnings(text),
+            [
+                "prt: unknown key; did you mean port?",
+                "networks[0].local_nodes[0].wight: unknown key; did you mean weight?",
+                "networks[0].foo: unknown key",
+            ],
+        )
