@@ -1,0 +1,323 @@
+"""One network's nodes together: facts in, order out, events out.
+
+Every fact goes the same way: to the node it is about, to the heads, then :meth:`Network._settle` makes of each node
+concerned the :class:`~evmlb.policy.ranking.Candidate` that selection may know. Only if one of these differs from what
+it was is the order computed anew, and swapped whole: requests read whichever they hold.
+
+An order that says the same as before is swapped silently (its reasons may differ); :class:`~evmlb.events.OrderChanged`
+is for another tier or sequence. The other events are made where a node's or the network's state flips, and say so
+once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evmlb.config.schema import NetworkConfig, Role
+from evmlb.events import (
+    ChainheadMoved,
+    ChainIdDisputed,
+    Events,
+    NodeHeadDoubted,
+    OrderChanged,
+)
+from evmlb.node import Node, Poll
+from evmlb.policy.chain_id import ChainVerdict, judge_chain_ids
+from evmlb.policy.heads import Heads, is_proof
+from evmlb.policy.selection import select
+
+__all__ = ["Network", "Node", "Order", "Place", "Poll"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One node's place in the order and why. ``rank`` 0 is the first asked; ``None``: it may not serve.
+
+    ``reason`` is one plain clause.
+    """
+
+    node: Node
+    rank: int | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Who serves a network, first first: an immutable snapshot that requests only read.
+
+    ``serving`` is the serving tier, ``reserve`` the eligible tiers behind it, ``candidates`` both: what a request
+    tries in turn. ``ties``: how many leading nodes of ``serving`` tie, at least 1 when any serve. ``degraded``: none is
+    in range, these are the nearest. ``panic``: these are ejected nodes, as nothing else is left. ``refusal``: why
+    there are no candidates, in words for a client. ``places``: one per node, as configured.
+    """
+
+    serving: tuple[Node, ...]
+    reserve: tuple[Node, ...]
+    candidates: tuple[Node, ...]
+    ties: int
+    tier: Role | None
+    degraded: bool
+    refusal: str | None
+    places: tuple[Place, ...]
+    panic: bool = False
+
+
+class Network:
+    """One network. All methods take ``now`` in seconds, which must not run backwards, and return what changed."""
+
+    def __init__(self, config: NetworkConfig, now: float) -> None:
+        self.config = config
+        self.name = config.name
+        self.nodes = tuple(Node(node, config, index) for index, node in enumerate(config.nodes))
+        self.started = False
+        self.rounds_complete = False
+        self._heads = Heads(
+            config.network_block_diff,
+            config.block_time_seconds,
+            now,
+            horizon_seconds=max((node.interval_seconds for node in self.nodes), default=1.0),
+        )
+        self._verdict = ChainVerdict(config.chain_id)
+        self._told_dispute: tuple[int, ...] = ()
+        self._told_chainhead: int | None = None
+        self._told_doubts: frozenset[int] = frozenset()
+        self._basis: tuple[ChainVerdict, frozenset[int]] = (self._verdict, frozenset())
+        self._ejected: tuple[Node, ...] = ()
+        self._preferred = next((role for role in Role if any(n.role is role for n in self.nodes)), None)
+        self._selection = select([node.candidate for node in self.nodes], config, {})
+        self.order = self._new_order()
+
+    # questions
+
+    @property
+    def chainhead(self) -> int | None:
+        """The agreed head; ``None`` while no node's head counts."""
+        return self._heads.number
+
+    @property
+    def chainhead_since(self) -> float:
+        """When the chainhead took its present value."""
+        return self._heads.since
+
+    @property
+    def chain_id(self) -> int | None:
+        """The chain id that nodes must serve: configured, or the majority's; ``None`` while unknown or disputed."""
+        return self._verdict.expected
+
+    @property
+    def block_time_seconds(self) -> float | None:
+        """The configured or learnt time between blocks."""
+        return self._heads.block_time_seconds
+
+    def wants_confirmation(self, node: Node) -> int | None:
+        """A doubted block number: the node's next poll also asks for that block, and shows its hash and time."""
+        return self._heads.doubted(node.index)
+
+    def due_trial(self, now: float) -> Node | None:
+        """An ejected node that should get one trial request now."""
+        if not self._ejected:
+            return None
+        eligible = self._selection.eligible
+        return next((n for n in self._ejected if n.index in eligible and n.trials.due(now)), None)
+
+    def begin_trial(self, node: Node, now: float) -> None:
+        """The one trial request was sent; its outcome comes as a success or failure, or is not waited for."""
+        node.trials.begin(now)
+
+    # facts in
+
+    def observe_poll(self, node: Node, poll: Poll, now: float) -> Events:
+        """A poll of the node was answered."""
+        known_id = node.chain_id
+        node.observe_poll(poll, now)
+        if node.chain_id != known_id:
+            self._judge_chain(node, now)
+        if node.stands_on(self.chain_id):
+            self._report(node, poll, now)
+            self.started = self.started or node.role is self._preferred
+        else:
+            self._withdraw(node, now)
+        self._note_round()
+        return self._settle(node, now)
+
+    def observe_poll_failure(self, node: Node, reason: str, now: float, *, final: bool) -> Events:
+        """A try of a poll failed: the node is suspect. ``final``: all its tries have, which counts against it."""
+        node.observe_poll_failure(reason, now, final=final)
+        if final:
+            self._note_round()
+            if not node.healthy:
+                self._withdraw(node, now)
+        return self._settle(node, now)
+
+    def observe_load(self, node: Node, load: float | None, now: float) -> Events:
+        """The load of the node's machine was read; ``None``: it could not be."""
+        node.load = load
+        return self._settle(node, now)
+
+    def observe_details(self, node: Node, client_version: str | None, peer_count: int | None, now: float) -> Events:
+        """What is rarely asked. ``None``: not known; what was known before stays."""
+        if client_version is not None:
+            node.client_version = client_version
+        if peer_count is not None:
+            node.peer_count = peer_count
+        return ()
+
+    def observe_head(self, node: Node, number: int, now: float) -> Events:
+        """An answer passing by showed that the node has this block: the chainhead may rise, lags do not change."""
+        before = self.chainhead
+        self._heads.hear(node.index, number, now)
+        return () if self.chainhead == before else self._settle(node, now)
+
+    def record_failure(self, node: Node, reason: str, now: float, *, proven: bool) -> Events:
+        """An attempt failed and blames the node. ``proven``: nothing about the request can have been the cause."""
+        node.record_failure(reason, now, proven=proven)
+        return self._settle(node, now)
+
+    def record_success(self, node: Node, now: float) -> Events:
+        """An attempt succeeded; only needed while ``node.troubled``."""
+        node.record_success(last_resort=self.order.panic)
+        return self._settle(node, now)
+
+    def expire(self, now: float) -> Events:
+        """Let time pass: observations run out, doubts are outlived. Called about once a second."""
+        for node in self.nodes:
+            ends_at = node.observation_ends_at()
+            if ends_at is not None and now > ends_at and not node.stale:
+                node.stale = True
+                self._withdraw(node, now)
+        self._heads.expire(now)
+        return self._settle(None, now)
+
+    # inside
+
+    def _report(self, node: Node, poll: Poll, now: float) -> None:
+        proven = is_proof(poll.block_hash, poll.block_timestamp, poll.unix_time)
+        self._heads.report(node.index, poll.number, now, started_at=poll.started_at, proven=proven)
+        self._note_chainhead(node, now)
+
+    def _note_chainhead(self, node: Node, now: float) -> None:
+        node.chainhead_at_answer = self.chainhead
+        node.settled_chainhead_at_answer = self._heads.known_at(now - node.interval_seconds)
+
+    def _withdraw(self, node: Node, now: float) -> None:
+        self._heads.forget(node.index, now)
+        node.chainhead_at_answer = node.settled_chainhead_at_answer = None
+
+    def _judge_chain(self, asked: Node, now: float) -> None:
+        """Count the votes again; ``asked``, whose vote is new, is about to report or withdraw by itself."""
+        votes = [(n.role, n.chain_id) for n in self.nodes if n.has_vote and n.chain_id is not None]
+        verdict = judge_chain_ids(self.config.chain_id, votes)
+        if verdict == self._verdict:
+            return
+        self._verdict = verdict
+        others = [n for n in self.nodes if n is not asked]
+        for node in others:
+            if not node.stands_on(verdict.expected):
+                self._withdraw(node, now)
+        for node in others:
+            self._rejoin(node, now)
+
+    def _rejoin(self, node: Node, now: float) -> None:
+        """Let the last answer of a node count that now turns out to be on the right chain."""
+        if node.head is None or not node.healthy or self._heads.reports(node.index):
+            return
+        if node.stands_on(self.chain_id):
+            self._heads.report(node.index, node.head, now, started_at=now)
+            self._note_chainhead(node, now)
+            self.started = self.started or node.role is self._preferred
+
+    def _note_round(self) -> None:
+        if not self.rounds_complete:
+            self.rounds_complete = all(node.last_poll_at is not None for node in self.nodes)
+
+    def _settle(self, node: Node | None, now: float) -> Events:
+        """Draw the conclusions of a fact about ``node`` (``None``: about any)."""
+        shaken = self._shake()
+        events = self._network_events()
+        changed = shaken
+        for concerned in self.nodes if node is None or shaken else (node,):
+            candidate = concerned.candidate_for(
+                self.chainhead, self.chain_id, refuted=self._heads.refuted(concerned.index)
+            )
+            if candidate != concerned.candidate:
+                changed = True
+                events += concerned.adopt(candidate, self.name, self.chain_id)
+        return events + self._reorder() if changed else events
+
+    def _shake(self) -> bool:
+        """Say whether something changed that other nodes stand on too: a chainhead that only rises moves no lag."""
+        number, told = self.chainhead, self._told_chainhead
+        basis = (self._verdict, self._heads.refutations)
+        fell = told is not None and (number is None or number < told)
+        if fell:
+            for node in self.nodes:
+                node.lower_chainhead(number)
+        changed, self._basis = basis != self._basis, basis
+        return fell or changed
+
+    def _network_events(self) -> Events:
+        return (*self._doubt_events(), *self._chainhead_events(), *self._dispute_events())
+
+    def _doubt_events(self) -> Events:
+        doubts, told = self._heads.doubts, self._told_doubts
+        if doubts == told:
+            return ()
+        self._told_doubts = doubts
+        return tuple(
+            NodeHeadDoubted(network=self.name, node=n.name, number=n.head, chainhead=self.chainhead)
+            for n in self.nodes
+            if n.index in doubts - told and n.head is not None
+        )
+
+    def _chainhead_events(self) -> Events:
+        number, told = self.chainhead, self._told_chainhead
+        if number == told:
+            return ()
+        self._told_chainhead = number
+        return (ChainheadMoved(network=self.name, number=number, previous=told),)
+
+    def _dispute_events(self) -> Events:
+        """A dispute is told when all nodes have had their say: while they start, every first vote may be a tie."""
+        disputed = self._verdict.disputed if self.rounds_complete else ()
+        if disputed == self._told_dispute:
+            return ()
+        self._told_dispute = disputed
+        return (ChainIdDisputed(network=self.name, chain_ids=disputed),) if disputed else ()
+
+    def _reorder(self) -> Events:
+        before = self.order
+        candidates = [node.candidate for node in self.nodes]
+        self._selection = select(candidates, self.config, self._selection.paths, dispute=self._dispute())
+        self._ejected = tuple(node for node in self.nodes if node.ejected)
+        order = self.order = self._new_order()
+        if (order.candidates, order.tier, order.degraded) == (before.candidates, before.tier, before.degraded):
+            return ()
+        first = order.candidates[0] if order.candidates else None
+        reason = order.places[first.index].reason if first is not None else order.refusal or ""
+        names = tuple(node.name for node in order.candidates)
+        return (OrderChanged(network=self.name, tier=order.tier, nodes=names, reason=reason, degraded=order.degraded),)
+
+    def _dispute(self) -> str | None:
+        if not self._verdict.disputed:
+            return None
+        ids = ", ".join(map(str, self._verdict.disputed))
+        return f"its nodes do not agree on the chain id ({ids}), and chain_id is not configured"
+
+    def _new_order(self) -> Order:
+        selection = self._selection
+        nodes = self.nodes
+        serving = tuple(nodes[i] for i in selection.serving)
+        reserve = tuple(nodes[i] for i in selection.reserve)
+        ranks = {index: place for place, index in enumerate((*selection.serving, *selection.reserve))}
+        places = tuple(Place(n, ranks.get(n.index), selection.reasons[n.index]) for n in nodes)
+        return Order(
+            serving=serving,
+            reserve=reserve,
+            candidates=serving + reserve,
+            ties=selection.ties,
+            tier=selection.tier,
+            degraded=selection.degraded,
+            refusal=selection.refusal,
+            places=places,
+            panic=selection.panic,
+        )

@@ -1,0 +1,397 @@
+"""One node's facts together.
+
+A node takes in what was seen of it and answers two questions: may it serve (:meth:`Node.candidate_for`), and does it
+want to be told of successes too (``troubled``). What it means for the network is :mod:`evmlb.network`'s to say.
+
+Which word wins when several things are wrong is the order of :meth:`Node.obstacle`: never polled, polls fail, answers
+too old, chain id unknown, wrong chain, head refuted, syncing. Ejection and suspicion stand beside these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from evmlb.chain import Syncing
+from evmlb.config.schema import NetworkConfig, NodeConfig, Role
+from evmlb.events import (
+    Events,
+    NodeBecameSuspect,
+    NodeCameUp,
+    NodeCaughtUp,
+    NodeFellBehind,
+    NodeOnWrongChain,
+    NodeWentDown,
+)
+from evmlb.policy.health import Health
+from evmlb.policy.latency import Latency
+from evmlb.policy.ranking import Candidate, Obstacle, ObstacleKind
+from evmlb.policy.selection import limit_of
+from evmlb.policy.trials import Trials
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poll:
+    """What one good poll brought.
+
+    ``started_at``: when it was asked. ``chain_id`` ``None``: not asked this time. ``syncing`` ``None``: the node says
+    it is done, or was not asked (one that says otherwise is asked every time). ``block_hash``, ``block_timestamp``
+    and ``unix_time`` belong to the block that the network wanted confirmed: its hash and timestamp (seconds since
+    1970), and our own wall clock when the answer came. Without all three nothing is confirmed.
+    """
+
+    number: int
+    latency_seconds: float
+    started_at: float
+    chain_id: int | None = None
+    syncing: Syncing | None = None
+    block_hash: str | None = None
+    block_timestamp: int | None = None
+    unix_time: float | None = None
+
+
+class Node:
+    """One node of one network.
+
+    ``in_flight`` is written by routing. ``troubled`` is True while a success would change something (suspect,
+    failing, ejected): otherwise routing need not tell. ``capacity`` is in requests. ``last_poll_at`` is the end of the
+    last poll, good or bad; ``last_good_poll_at`` of the last good one. ``head`` is the number that the last good
+    poll gave, doubted or not. Everything but ``in_flight`` is written by the network only.
+    """
+
+    __slots__ = (
+        "candidate",
+        "capacity",
+        "chain_id",
+        "chain_id_wanted",
+        "chainhead_at_answer",
+        "client_version",
+        "config",
+        "ejected",
+        "head",
+        "head_changed_at",
+        "health",
+        "in_flight",
+        "index",
+        "interval_seconds",
+        "is_behind",
+        "last_good_poll_at",
+        "last_poll_at",
+        "latency",
+        "limit_blocks",
+        "load",
+        "name",
+        "peer_count",
+        "role",
+        "settled_chainhead_at_answer",
+        "stale",
+        "suspect",
+        "syncing",
+        "trials",
+        "troubled",
+        "was_usable",
+        "weight",
+    )
+
+    def __init__(self, config: NodeConfig, network: NetworkConfig, index: int) -> None:
+        self.config = config
+        self.name = config.name
+        self.role: Role = config.role
+        self.index = index
+        self.weight = config.weight
+        self.capacity = config.max_concurrency
+        self.interval_seconds = network.poll_interval_seconds(config.role)
+        self.limit_blocks = limit_of(network, config.role)
+        self.in_flight = 0
+        self.troubled = False
+        self.suspect = False
+        self.ejected = False
+        self.head: int | None = None
+        self.head_changed_at: float | None = None
+        self.chainhead_at_answer: int | None = None
+        self.settled_chainhead_at_answer: int | None = None
+        self.syncing: Syncing | None = None
+        self.chain_id: int | None = None
+        self.chain_id_wanted = config.check_chain_id
+        self.client_version: str | None = None
+        self.peer_count: int | None = None
+        self.load: float | None = None
+        self.last_poll_at: float | None = None
+        self.last_good_poll_at: float | None = None
+        self.stale = False
+        self.health = Health()
+        self.latency = Latency()
+        self.trials = Trials(network.rpc_timeout_seconds)
+        self.was_usable: bool | None = None  # what events have said last
+        self.is_behind = False  # the same
+        self.candidate = self.candidate_for(None, None, refuted=False)
+
+    # facts in, from the network
+
+    def observe_poll(self, poll: Poll, now: float) -> None:
+        """A poll was answered."""
+        self.health.observe_good()
+        self.latency.observe(poll.latency_seconds)
+        self.stale = False
+        self.last_poll_at = self.last_good_poll_at = now
+        self.syncing = poll.syncing
+        if poll.chain_id is not None:
+            self.chain_id = poll.chain_id
+            self.chain_id_wanted = False
+        if poll.number != self.head:
+            self.head = poll.number
+            self.head_changed_at = now
+        self._note_trouble()
+
+    def observe_poll_failure(self, reason: str, now: float, *, final: bool) -> None:
+        """A try of a poll failed; ``final``: it was the last one."""
+        if not final:
+            self.suspect_of(reason)
+            return
+        self.last_poll_at = now
+        self.health.observe_bad(reason)
+        if self.health.up is False:
+            self.chain_id_wanted = self.config.check_chain_id  # another node may come back at this address
+            self.latency.forget()
+        self._note_trouble()
+
+    def lower_chainhead(self, chainhead: int | None) -> None:
+        """The chainhead came down: what it was when the node answered is taken back too, and the lag with it."""
+        if chainhead is None or self.chainhead_at_answer is None:
+            self.chainhead_at_answer = self.settled_chainhead_at_answer = None
+            return
+        self.chainhead_at_answer = min(self.chainhead_at_answer, chainhead)
+        if self.settled_chainhead_at_answer is not None:
+            self.settled_chainhead_at_answer = min(self.settled_chainhead_at_answer, chainhead)
+
+    def suspect_of(self, reason: str) -> None:
+        """One bad sign."""
+        self.health.suspect(reason)
+        self._note_trouble()
+
+    def record_failure(self, reason: str, now: float, *, proven: bool) -> None:
+        """An attempt failed, and the node is blamed."""
+        self.trials.record_failure(reason, now, proven=proven)
+        self.suspect_of(reason)
+
+    def record_success(self, *, last_resort: bool) -> None:
+        """An attempt succeeded."""
+        self.trials.record_success(last_resort=last_resort)
+        if not self.trials.ejected:
+            self.health.trust()
+        self._note_trouble()
+
+    def _note_trouble(self) -> None:
+        self.suspect = self.health.suspicion is not None
+        self.ejected = self.trials.ejected
+        self.troubled = self.suspect or self.ejected or self.trials.failing
+
+    # questions
+
+    @property
+    def healthy(self) -> bool:
+        """Whether polls say the node is up: neither failed too often nor too long ago."""
+        return bool(self.health.up) and not self.stale
+
+    @property
+    def reachable(self) -> bool:
+        """Whether nothing but its lag or an ejection could keep the node from serving."""
+        return self.candidate.obstacle is None
+
+    @property
+    def latency_seconds(self) -> float | None:
+        """The moving average of its polls."""
+        return self.latency.average_seconds
+
+    @property
+    def lag_blocks(self) -> int | None:
+        """Blocks behind the chainhead as it was known when the node answered; ``None`` before it did."""
+        return None if self.chainhead_at_answer is None or self.head is None else self.candidate.lag_blocks
+
+    @property
+    def has_vote(self) -> bool:
+        """Whether the node's chain id is known and asked for, so that it counts in the majority."""
+        return self.config.check_chain_id and self.chain_id is not None
+
+    def stands_on(self, expected: int | None) -> bool:
+        """Whether the node's head counts: it answers for the chain that is expected."""
+        if not self.config.check_chain_id:
+            return True
+        return self.chain_id is not None and self.chain_id == expected
+
+    def on_wrong_chain(self, expected: int | None) -> bool:
+        """Whether the node is known to serve another chain than the expected one."""
+        return self.has_vote and expected is not None and self.chain_id != expected
+
+    def observation_ends_at(self) -> float | None:
+        """When the last good poll is too old to go by: 3 s after it, or two intervals and a second if that is more."""
+        if self.last_good_poll_at is None:
+            return None
+        return self.last_good_poll_at + max(3.0, 2 * self.interval_seconds + 1.0)
+
+    def candidate_for(self, chainhead: int | None, expected: int | None, *, refuted: bool) -> Candidate:
+        """What selection may know now."""
+        lag, behind = self._lags()
+        return Candidate(
+            index=self.index,
+            name=self.name,
+            role=self.role,
+            weight=self.weight,
+            obstacle=self.obstacle(expected, lag, refuted=refuted),
+            ejected=self.trials.reason if self.ejected else None,
+            suspicion=self.health.suspicion,
+            head=self._head_if_far(lag, chainhead),
+            lag_blocks=lag,
+            behind_blocks=behind,
+            latency_seconds=self.latency.settled_seconds,
+            load=self.load,
+        )
+
+    def _head_if_far(self, lag_blocks: int, chainhead: int | None) -> int | None:
+        """The head where it can matter, so that a new block by itself does not make a new candidate."""
+        if self.head is None or chainhead is None or lag_blocks <= self.limit_blocks:
+            return None
+        return min(self.head, chainhead)
+
+    def _lags(self) -> tuple[int, int]:
+        """The lag; and the same, zero if only blocks younger than one poll interval are missing."""
+        if self.head is None or self.chainhead_at_answer is None:
+            return 0, 0
+        lag = max(0, self.chainhead_at_answer - self.head)
+        settled = self.settled_chainhead_at_answer
+        return lag, 0 if settled is None or self.head >= settled else lag
+
+    def obstacle(self, expected: int | None, lag_blocks: int, *, refuted: bool) -> Obstacle | None:
+        """Why the node may not serve, whatever its lag; ``None``: it is reachable."""
+        return (
+            self._poll_obstacle() or self._chain_obstacle(expected) or self._head_obstacle(lag_blocks, refuted=refuted)
+        )
+
+    def _poll_obstacle(self) -> Obstacle | None:
+        if self.health.up is None:
+            failed = f"its first poll failed: {self.health.reason}" if self.health.reason else "not polled yet"
+            return Obstacle(ObstacleKind.NOT_POLLED, failed)
+        if self.health.up is False:
+            return Obstacle(ObstacleKind.POLLS_FAIL, f"polls fail: {self.health.reason}")
+        return Obstacle(ObstacleKind.STALE, "its last good poll is too old") if self.stale else None
+
+    def _chain_obstacle(self, expected: int | None) -> Obstacle | None:
+        if self.stands_on(expected):
+            return None
+        if self.chain_id is None:
+            return Obstacle(ObstacleKind.CHAIN_UNKNOWN, "its chain id is not known yet")
+        if expected is None:
+            said = f"says chain {self.chain_id}, and the nodes do not agree"
+            return Obstacle(ObstacleKind.CHAIN_DISPUTED, said)
+        return Obstacle(ObstacleKind.WRONG_CHAIN, f"serves chain {self.chain_id} instead of {expected}")
+
+    def _head_obstacle(self, lag_blocks: int, *, refuted: bool) -> Obstacle | None:
+        if refuted:
+            said = f"its head {self.head} is beyond what time allows, and nothing confirms it"
+            return Obstacle(ObstacleKind.HEAD_REFUTED, said)
+        if self.syncing is None:
+            return None
+        distance = max(self.syncing.distance_blocks, lag_blocks)
+        if distance <= self.limit_blocks:
+            return None
+        return Obstacle(ObstacleKind.SYNCING, f"syncing, {distance} blocks to go (limit {self.limit_blocks})")
+
+    # events out
+
+    def adopt(self, candidate: Candidate, network: str, expected: int | None) -> Events:
+        """Take a new candidate as the present one, and say what flipped by it."""
+        before, self.candidate = self.candidate, candidate
+        return (
+            *self._suspicion_events(before, network),
+            *self._use_events(before, network, expected),
+            *self._lag_events(network),
+        )
+
+    def _suspicion_events(self, before: Candidate, network: str) -> Events:
+        reason = self.candidate.suspicion
+        if reason is None or before.suspicion is not None or not self.was_usable:
+            return ()
+        return (NodeBecameSuspect(network=network, node=self.name, reason=reason),)
+
+    def _use_events(self, before: Candidate, network: str, expected: int | None) -> Events:
+        obstacle, ejected = self.candidate.obstacle, self.candidate.ejected
+        kind = None if obstacle is None else obstacle.kind
+        if kind in _NOT_THE_NODE_S:
+            return ()
+        usable = obstacle is None and ejected is None
+        was, self.was_usable = self.was_usable, usable
+        if kind is ObstacleKind.WRONG_CHAIN and self.chain_id is not None:
+            known = before.obstacle is not None and before.obstacle.kind is kind and was is not None
+            told = NodeOnWrongChain(network=network, node=self.name, chain_id=self.chain_id, expected=expected)
+            return () if known else (told,)
+        if usable == was:
+            return ()
+        if usable:
+            return (NodeCameUp(network=network, node=self.name, reason=_came_up(before, first=was is None)),)
+        reason = obstacle.reason if obstacle is not None else f"ejected, requests fail: {ejected}"
+        return (NodeWentDown(network=network, node=self.name, reason=reason),)
+
+    def _lag_events(self, network: str) -> Events:
+        lag, obstacle = self.candidate.lag_blocks, self.candidate.obstacle
+        behind = lag > self.limit_blocks
+        if behind == self.is_behind or (obstacle is not None and obstacle.kind is not ObstacleKind.SYNCING):
+            return ()
+        self.is_behind = behind
+        if behind:
+            return (NodeFellBehind(network=network, node=self.name, lag_blocks=lag, limit_blocks=self.limit_blocks),)
+        return (NodeCaughtUp(network=network, node=self.name, lag_blocks=lag),)
+
+    def facts(self, now: float) -> dict[str, Any]:
+        """Everything known, for a person to read: JSON-able, times as ages in seconds, the URL masked."""
+        obstacle = self.candidate.obstacle
+        return {
+            "name": self.name,
+            "role": self.role.value,
+            "endpoint": self.config.endpoint.masked,
+            "weight": self.weight,
+            "in_flight": self.in_flight,
+            "capacity": self.capacity,
+            "head": self.head,
+            "lag_blocks": self.lag_blocks,
+            "head_age_seconds": _age(self.head_changed_at, now),
+            "latency_seconds": self.latency_seconds,
+            "load": self.load,
+            "reachable": self.reachable,
+            "healthy": self.healthy,
+            "obstacle": None if obstacle is None else obstacle.reason,
+            "suspect": self.suspect,
+            "suspicion": self.health.suspicion,
+            "ejected": self.ejected,
+            "ejection": self.trials.reason if self.ejected else None,
+            "next_trial_in_seconds": self.trials.due_in_seconds(now),
+            "syncing_distance_blocks": None if self.syncing is None else self.syncing.distance_blocks,
+            "chain_id": self.chain_id,
+            "client_version": self.client_version,
+            "peer_count": self.peer_count,
+            "last_poll_age_seconds": _age(self.last_poll_at, now),
+            "last_good_poll_age_seconds": _age(self.last_good_poll_at, now),
+        }
+
+
+def _age(at: float | None, now: float) -> float | None:
+    return None if at is None else round(max(0.0, now - at), 3)
+
+
+_NOT_THE_NODE_S = frozenset({ObstacleKind.NOT_POLLED, ObstacleKind.CHAIN_UNKNOWN, ObstacleKind.CHAIN_DISPUTED})
+"""Obstacles that say nothing of the node yet, or that the network tells of: no event of the node's."""
+
+_OUTLIVED = {
+    ObstacleKind.POLLS_FAIL: "answers polls again",
+    ObstacleKind.STALE: "answers polls again",
+    ObstacleKind.WRONG_CHAIN: "serves the right chain",
+    ObstacleKind.HEAD_REFUTED: "its head is confirmed",
+    ObstacleKind.SYNCING: "has done syncing",
+}
+
+
+def _came_up(before: Candidate, *, first: bool) -> str:
+    if first:
+        return "answers polls"
+    if before.obstacle is None:
+        return "a trial request was answered"
+    return _OUTLIVED.get(before.obstacle.kind, "answers polls")
