@@ -1,0 +1,88 @@
+# Everything the project does, on a machine with Python 3.11 or newer and make, and nothing else.
+#
+#   make demo    a chain, three nodes and the balancer in front of them, to look at   (ARGS="--port 8080")
+#   make test    every test, against real parts                                       (TESTS=tests.policy)
+#   make help    the rest
+#
+# Dependencies go into .venv, and only when setup.py changed. The package itself is not installed there: it is run
+# from the checkout (tools/deps.py says why).
+
+PYTHON ?= python3
+VENV ?= .venv
+PY = $(VENV)/bin/python
+
+# Which reactor the tests run on: evmlb (as in production), asyncio, epoll ...; and on how many processes.
+REACTOR ?= evmlb
+JOBS ?= 1
+TESTS ?= tests
+TRIAL = $(PY) -m twisted.trial -r $(REACTOR) $(if $(filter-out 1,$(JOBS)),-j $(JOBS))
+ARGS ?=
+
+.PHONY: help demo test lint format types docs layers bench smoke parts clean distclean
+
+help:
+	@echo 'make demo       chain, nodes and balancer, to look at (ARGS= for its options)'
+	@echo 'make test       all tests (TESTS=, REACTOR=, JOBS=)'
+	@echo 'make lint       ruff;  make format  lets it rewrite'
+	@echo 'make types      mypy'
+	@echo 'make docs       links and examples of the documentation'
+	@echo 'make layers     who may import whom'
+	@echo 'make smoke      the demo, started, asked and stopped'
+	@echo 'make bench      speed, against others (ARGS= for its options)'
+	@echo 'make parts      fetch the real parts that tests need into .parts'
+	@echo 'make clean      remove what is built;  make distclean  .venv and .parts too'
+
+demo: $(VENV)/.has-run
+	@$(PY) -m evmlb demo $(ARGS)
+
+test: $(VENV)/.has-test parts
+	$(TRIAL) $(TESTS)
+
+lint: $(VENV)/.has-lint
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(VENV)/.has-lint
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+types: $(VENV)/.has-lint
+	$(PY) -m mypy
+
+docs: $(VENV)/.has-run
+	$(PY) -m tools.check_docs
+
+layers: $(VENV)/.has-test
+	$(PY) -m twisted.trial tests.test_layers
+
+smoke: $(VENV)/.has-run
+	$(PY) tools/smoke.py
+
+bench: $(VENV)/.has-run
+	$(PY) bench/run.py $(ARGS)
+
+parts: $(VENV)/.has-test
+	@$(PY) tools/parts.py
+
+clean:
+	rm -rf build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* twisted/plugins/dropin.cache
+	find evmlb tests tools bench twisted -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) .parts .tox
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "evmlb needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.has-run: setup.py tools/deps.py | $(PY)
+	$(PY) tools/deps.py
+	@touch $@
+
+$(VENV)/.has-test: setup.py tools/deps.py | $(PY)
+	$(PY) tools/deps.py test
+	@touch $@
+
+$(VENV)/.has-lint: setup.py tools/deps.py | $(PY)
+	$(PY) tools/deps.py test lint
+	@touch $@

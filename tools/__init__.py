@@ -1,0 +1,1 @@
+"""Tools of the build; each runs with the standard library alone."""
