@@ -48,7 +48,7 @@ def _check_fallback(network: NetworkConfig, section: Section) -> None:
     has_fallback = any(node.role is Role.FALLBACK for node in network.nodes)
     if section.values.get("switch_to_fallback_enabled") and not has_fallback:
         section.at("switch_to_fallback_enabled").warn("has no effect: the network has no fallback nodes")
-    if network.switch_to_fallback_block_threshold and not network.switch_to_fallback_enabled:
+    if section.values.get("switch_to_fallback_block_threshold") and not network.switch_to_fallback_enabled:
         section.at("switch_to_fallback_block_threshold").warn(
             "has no effect, because switching to fallback nodes is disabled"
         )

@@ -133,6 +133,8 @@ def _with_derived(given: dict[str, Any], nodes: tuple[NodeConfig, ...]) -> dict[
         "name": "",
         "nodes": nodes,
         "fallback_block_diff": base.network_block_diff,
+        # 0, the original's, would hand traffic to a paid node for being one block late
+        "switch_to_fallback_block_threshold": base.network_block_diff,
         "switch_to_fallback_enabled": any(node.role is Role.FALLBACK for node in nodes),
         # The original's rpc_timeout bounds only polls, so its files may have any: they still load.
         "request_timeout_seconds": request,

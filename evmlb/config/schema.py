@@ -93,7 +93,7 @@ class NetworkConfig:
     network_block_diff: int = 5
     fallback_block_diff: int = 5  # defaults to network_block_diff
     switch_to_fallback_enabled: bool = False  # defaults to: there are fallback nodes
-    switch_to_fallback_block_threshold: int = 0
+    switch_to_fallback_block_threshold: int = 5  # defaults to network_block_diff
     monitoring_nodes_serve: bool = True
     when_none_in_range: WhenNoneInRange = WhenNoneInRange.REFUSE
     chain_id: int | None = None

@@ -95,6 +95,7 @@ class BuildFactory(Factory):
         self._build = build
 
     def buildProtocol(self, addr: interfaces.IAddress | None) -> Any:
+        """Make the protocol of one more connection."""
         return self._build(addr)
 
 

@@ -13,6 +13,8 @@ producer is registered, and a peer that does not read what is left at ``loseConn
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +30,8 @@ LINGER_SECONDS = 10.0
 
 Build = Callable[[Any], Any]
 """Makes the protocol for a peer's address, as ``IProtocolFactory.buildProtocol`` does; None refuses the peer."""
+
+_RESET = struct.pack("ii", 1, 0)  # linger on, for no time: the kernel sends RST
 
 _log = Logger()
 
@@ -146,9 +150,12 @@ class NativeTransport(asyncio.Protocol):
         native.close()
 
     def abortConnection(self) -> None:
-        """Close now; what was not sent is lost."""
+        """Close now, by a reset: what was not sent is lost, and the peer must not take what it has for the whole."""
         self.write = _ignore
         self._aborted = True
+        sock = self._native.get_extra_info("socket")
+        if sock is not None and not self._native.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._native.abort()
 
     def loseWriteConnection(self) -> None:

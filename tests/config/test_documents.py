@@ -95,6 +95,7 @@ IN_WORDS = {
     "origins": ("required",),
     "networks": ("required",),
     "fallback_block_diff": ("the value of `network_block_diff`",),
+    "switch_to_fallback_block_threshold": ("the value of `network_block_diff`",),
     "switch_to_fallback_enabled": ("whether there are fallback nodes",),
 }
 """Defaults that depend on the rest of the file."""

@@ -1,0 +1,30 @@
+# Small, not root, works on a read-only root file system:
+#
+#   docker build -t evmlb .
+#   docker run --read-only -v ./config.yaml:/root/config.yaml:ro -p 8080:8080 -p 9101:9101 evmlb
+#
+# A compose file written for evm-loadbalancer runs unchanged: the command is ./main --config /root/config.yaml.
+
+FROM python:3.13-slim AS build
+WORKDIR /source
+COPY setup.py pyproject.toml README.md ./
+COPY evmlb evmlb
+COPY twisted twisted
+RUN python -m venv /evmlb && /evmlb/bin/pip install --no-cache-dir . \
+    # the plugin cache is written now, as the image's user may not write it later
+    && /evmlb/bin/python -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"
+
+FROM python:3.13-slim
+COPY --from=build /evmlb /evmlb
+COPY contrib/main /root/main
+# /root is where the original's files expect their configuration; nothing in it is secret
+RUN useradd --system --uid 10001 --home-dir /root --shell /usr/sbin/nologin evmlb \
+    && chmod 755 /root /root/main
+ENV PATH=/evmlb/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /root
+USER evmlb
+EXPOSE 8080 9101
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9101/livez', timeout=2)"]
+CMD ["./main", "--config", "/root/config.yaml"]

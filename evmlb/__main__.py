@@ -1,0 +1,5 @@
+"""``python -m evmlb``: the console command."""
+
+from evmlb.cli import main
+
+main()

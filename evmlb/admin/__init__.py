@@ -1,0 +1,1 @@
+"""The admin port: metrics, probes, and what is known of every node."""

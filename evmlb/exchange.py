@@ -1,0 +1,149 @@
+"""What is under way: a client's request, its sendings to nodes, and the table that watches their deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from evmlb.errors import Fault
+from evmlb.interfaces import AnswerHead, Downstream, Flight
+from evmlb.jsonrpc import Call
+from evmlb.methods import MethodClass
+
+if TYPE_CHECKING:
+    from evmlb.node import Node
+    from evmlb.policy.verdicts import Verdict
+    from evmlb.routing import Router
+
+SWEEP_SECONDS = 0.01
+
+
+class Exchange:
+    """One client request. ``call`` is None for what is not JSON-RPC: it is passed on as it came."""
+
+    __slots__ = (
+        "attempt",
+        "attempts",
+        "blamed",
+        "body",
+        "call",
+        "client",
+        "client_address",
+        "committed",
+        "deadline",
+        "degraded",
+        "downstream",
+        "forwarded_for",
+        "headers",
+        "http_method",
+        "klass",
+        "last_verdict",
+        "node",
+        "pending",
+        "retry_after_seconds",
+        "saved",
+        "started",
+        "target",
+        "tried",
+    )
+
+    def __init__(self, downstream: Downstream, call: Call | None, body: bytes, client_address: str, now: float) -> None:
+        self.downstream = downstream
+        self.call = call
+        self.klass = MethodClass.FAST if call is None else call.klass
+        self.body = body
+        self.client_address = client_address
+        self.started = now
+        self.deadline = 0.0
+        self.attempts = 0
+        self.attempt: Attempt | None = None
+        self.node: Node | None = None
+        self.tried: tuple[Node, ...] = ()
+        self.committed = False
+        self.http_method = b"POST"
+        self.target = b""
+        self.headers = b""  # lines for every node
+        self.forwarded_for = b""  # a line for local nodes only
+        self.degraded = False
+        # the uncommon rest: only read after a failure
+        self.saved: tuple[Attempt, AnswerHead, list[bytes]] | None = None
+        self.blamed: tuple[tuple[Node, str], ...] = ()
+        self.last_verdict: Verdict | None = None
+        self.retry_after_seconds: int | None = None
+        self.pending: Any = None  # the timer of a pause before the same node is asked again
+
+
+class Attempt:
+    """One sending of one exchange to one node; the sink of what comes back."""
+
+    __slots__ = ("_router", "deadline", "exchange", "flight", "node", "repeatable", "streaming")
+
+    def __init__(self, router: Router, exchange: Exchange, node: Node, deadline: float) -> None:
+        self._router = router
+        self.exchange = exchange
+        self.node = node
+        self.deadline = deadline
+        self.flight: Flight | None = None
+        self.repeatable = exchange.klass is not MethodClass.UNSAFE
+        self.streaming = False
+
+    def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
+        """The whole answer is there."""
+        self._router.answered(self, head, parts)
+
+    def began(self, head: AnswerHead, parts: list[bytes]) -> None:
+        """The answer outgrew what is held."""
+        self._router.began(self, head, parts)
+
+    def streamed(self, data: bytes) -> None:
+        """More of a large answer."""
+        self.exchange.downstream.stream(data)
+
+    def ended(self) -> None:
+        """The end of a large answer."""
+        self._router.ended(self)
+
+    def progressed(self) -> None:
+        """A piece came that is held."""
+        self._router.progressed(self)
+
+    def failed(self, fault: Fault, detail: str, sent: bool) -> None:
+        """There is no whole answer."""
+        self._router.failed(self, fault, detail)
+
+
+class InFlight:
+    """Every attempt under way, of all networks, and the one timer that watches their deadlines."""
+
+    def __init__(self, reactor: Any, now: Callable[[], float]) -> None:
+        self._reactor = reactor
+        self.now = now
+        self.attempts: dict[Attempt, None] = {}
+        self.queues: set[Router] = set()
+        self.timer: Any = None
+
+    def watch(self) -> None:
+        """Make sure that deadlines are looked at."""
+        if self.timer is None:
+            self.timer = self._reactor.callLater(SWEEP_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self.timer = None
+        self.sweep()
+        if self.attempts or self.queues:
+            self.watch()
+
+    def sweep(self) -> None:
+        """End the attempts, and the waiting, whose time is up."""
+        now = self.now()
+        for attempt in [attempt for attempt in self.attempts if attempt.deadline <= now]:
+            if attempt in self.attempts:
+                attempt._router.timed_out(attempt)
+        for router in tuple(self.queues):
+            router.sweep_queue(now)
+
+    def cancel_timer(self) -> None:
+        """Stop watching, at the end of everything."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -1,0 +1,126 @@
+"""The heads of answers to clients.
+
+Everything before the length of the common answer (200, JSON, one attempt, connection stays) is made once per node and
+kept; the uncommon is put together line by line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evmlb.config.schema import Config, CorsConfig
+from evmlb.errors import Refusal
+from evmlb.interfaces import AnswerHead
+from evmlb.wire.http1 import RequestHead, status_line
+
+if TYPE_CHECKING:
+    from evmlb.node import Node
+
+JSON = b"application/json"
+
+
+class Answers:
+    """Builds answer heads as configured."""
+
+    def __init__(self, config: Config) -> None:
+        self._own_headers = config.answer_headers
+        self._cors = config.cors
+        self._error_status = config.error_status
+        self._common: dict[tuple[str, bytes], bytes] = {}
+
+    def common(self, node: Node, content_type: bytes) -> bytes:
+        """The head of a common answer up to the number of its length."""
+        key = (node.name, content_type)
+        head = self._common.get(key)
+        if head is None:
+            lines = status_line(200) + _content_type(content_type) + self._provenance(node.name, 1, False)
+            head = self._common[key] = lines + b"Content-Length: "
+        return head
+
+    def head(
+        self,
+        request: RequestHead,
+        status: int,
+        answer: AnswerHead,
+        node: str,
+        attempts: int,
+        degraded: bool,
+        keep_alive: bool,
+    ) -> bytes:
+        """Everything but the length and the blank line."""
+        lines = [status_line(status), _content_type(answer.content_type)]
+        retry_after = answer.value(b"retry-after")
+        if retry_after:
+            lines.append(b"Retry-After: %b\r\n" % retry_after)
+        if request.origin:
+            lines.append(self._cors_of(request, answer))
+        lines.append(self._provenance(node, attempts, degraded))
+        lines.append(connection(request, keep_alive))
+        return b"".join(lines)
+
+    def refusal(self, request: RequestHead | None, refusal: Refusal, attempts: int, keep_alive: bool) -> bytes:
+        """The same for an answer of our own; without a request when it could not be read."""
+        lines = [status_line(self._error_status or refusal.status), _content_type(JSON)]
+        if refusal.retry_after_seconds is not None:
+            lines.append(b"Retry-After: %d\r\n" % refusal.retry_after_seconds)
+        if request is not None and request.origin:
+            lines.append(own_cors(self._cors, request))
+        if attempts and self._own_headers:
+            lines.append(b"X-Evmlb-Attempts: %d\r\n" % attempts)
+        lines.append(connection(request, keep_alive))
+        return b"".join(lines)
+
+    def plain(self, request: RequestHead | None, status: int, lines: bytes, keep_alive: bool) -> bytes:
+        """The same for an answer with header lines of the caller's."""
+        return b"".join((status_line(status), lines, connection(request, keep_alive)))
+
+    def _provenance(self, node: str, attempts: int, degraded: bool) -> bytes:
+        if not self._own_headers:
+            return b""
+        name = node.encode("ascii", "replace")
+        degraded_line = b"X-Evmlb-Degraded: true\r\n" if degraded else b""
+        return b"X-Evmlb-Node: %b\r\nX-Evmlb-Attempts: %d\r\n%b" % (name, attempts, degraded_line)
+
+    def _cors_of(self, request: RequestHead, answer: AnswerHead) -> bytes:
+        """For browser pages: our own word where one is configured, else the node's."""
+        if self._cors.origins:
+            return own_cors(self._cors, request)
+        return b"".join(
+            b"%b: %b\r\n" % (name, value)
+            for name, value in answer.headers
+            if name.startswith(b"access-control-") or name == b"vary"
+        )
+
+
+def _content_type(value: bytes) -> bytes:
+    return b"Content-Type: %b\r\n" % value if value else b""
+
+
+def connection(request: RequestHead | None, keep_alive: bool) -> bytes:
+    """The Connection line, where the version's default is not what is meant."""
+    if not keep_alive:
+        return b"Connection: close\r\n"
+    return b"" if request is None or request.http11 else b"Connection: keep-alive\r\n"
+
+
+def allowed_origin(cors: CorsConfig, origin: bytes) -> bytes:
+    """What Access-Control-Allow-Origin says to this origin; empty when nothing."""
+    if "*" in cors.origins:
+        return b"*"
+    return origin if origin.decode("latin-1") in cors.origins else b""
+
+
+def own_cors(cors: CorsConfig, request: RequestHead) -> bytes:
+    """Our own CORS lines for an answer; with no origins configured an error stays readable for nobody."""
+    origin = allowed_origin(cors, request.origin)
+    return b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % origin if origin else b""
+
+
+def preflight(cors: CorsConfig, request: RequestHead) -> bytes:
+    """The lines of an answer to a preflight (https://fetch.spec.whatwg.org/#cors-preflight-fetch)."""
+    if not allowed_origin(cors, request.origin):
+        return b"Vary: Origin\r\n"
+    return own_cors(cors, request) + (
+        b"Access-Control-Allow-Methods: %b\r\nAccess-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: %d\r\n"
+        % (cors.methods.encode(), cors.headers.encode(), int(cors.max_age_seconds))
+    )

@@ -1,0 +1,119 @@
+"""What all client connections share: the networks, the limits, and the end of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from twisted.internet.defer import Deferred
+
+from evmlb.config.schema import Config, LimitsConfig
+from evmlb.front.answers import Answers
+from evmlb.front.clients import ClientAddresses, plain_address
+from evmlb.front.lane import Lane
+from evmlb.routing import Router
+from evmlb.stats import FrontStats
+from evmlb.wire.http1 import RequestHead
+
+_OPAQUE_HEADERS = (
+    b"content-type",
+    b"accept",
+    b"access-control-request-method",
+    b"access-control-request-headers",
+    b"origin",
+)
+
+
+class Front:
+    """The client side of the balancer. ``build`` makes the protocol of one more connection."""
+
+    def __init__(
+        self, config: Config, routers: Mapping[str, Router], max_connections: int, now: Callable[[], float]
+    ) -> None:
+        self.now = now
+        self.routers = dict(routers)
+        self.limits: LimitsConfig = config.limits
+        self.cors = config.cors
+        self.answers = Answers(config)
+        self.clients = ClientAddresses(config.trusted_proxies)
+        self.stats = FrontStats()
+        self.forward_headers = tuple(name.lower().encode() for name in config.forward_headers)
+        self.closes_connections = False
+        self.lanes: set[Lane] = set()
+        self._emptied: Deferred[None] | None = None
+        self._max_connections = max_connections
+        self._memory_left = config.limits.max_request_memory_bytes
+
+    # connections
+
+    def build(self, address: Any) -> Lane | None:
+        """A lane for a new connection; None when there are too many."""
+        if len(self.lanes) >= self._max_connections:
+            self.stats.rejected += 1
+            return None
+        lane = Lane(self, plain_address(getattr(address, "host", "") or "unix"))
+        self.lanes.add(lane)
+        self.stats.accepted += 1
+        self.stats.open += 1
+        return lane
+
+    def gone(self, lane: Lane) -> None:
+        """A connection ended."""
+        self.lanes.discard(lane)
+        self.stats.open = len(self.lanes)
+        if not self.lanes and self._emptied is not None and not self._emptied.called:
+            self._emptied.callback(None)
+
+    def sweep(self) -> None:
+        """End connections that idle, or read or write too slowly. Called about once a second."""
+        now = self.now()
+        for lane in tuple(self.lanes):
+            lane.check(now)
+
+    def drain(self) -> Deferred[None]:
+        """Close idle connections, and the others with their next answer; fires when none is left. Cancellable."""
+        self.closes_connections = True
+        self._emptied = Deferred()
+        for lane in tuple(self.lanes):
+            if lane.is_idle:
+                lane.closing = True
+                lane.transport.loseConnection()
+        if not self.lanes and not self._emptied.called:
+            self._emptied.callback(None)
+        return self._emptied
+
+    def abort(self) -> None:
+        """Cut off what did not end in time."""
+        for lane in tuple(self.lanes):
+            lane.transport.abortConnection()
+
+    # memory for request bodies
+
+    def reserve(self, size: int) -> bool:
+        """Whether there is room for so many bytes more; they count until ``release``."""
+        if size > self._memory_left:
+            return False
+        self._memory_left -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give reserved bytes back."""
+        self._memory_left += size
+
+    # what goes to nodes beside the body
+
+    def forwarded(self, head: RequestHead, *, opaque: bool = False) -> bytes:
+        """Header lines of the client's that go to the node."""
+        names = self.forward_headers + (_OPAQUE_HEADERS if opaque else ())
+        if not names:
+            return b""
+        return b"".join(b"%b: %b\r\n" % (name, value) for name, value in head.headers if name in names)
+
+    def overview(self) -> bytes:
+        """What ``GET /`` says: the networks and whether they can serve."""
+        networks = [
+            {"name": name, "path": f"/{name}", "serving": bool(router.network.order.candidates)}
+            for name, router in self.routers.items()
+        ]
+        return orjson.dumps({"networks": networks})

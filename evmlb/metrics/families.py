@@ -1,0 +1,15 @@
+"""The table of families: each with its name, its help, its labels, and how to read its samples.
+
+A gauge of a node is there once its value is known. Counters are there from the start where their labels are known, with
+0, so that the first step shows in a rate.
+"""
+
+from __future__ import annotations
+
+from evmlb.metrics.original import ORIGINAL
+from evmlb.metrics.own import OWN
+from evmlb.metrics.page import Family
+from evmlb.metrics.process import PROCESS
+
+FAMILIES: tuple[Family, ...] = (*ORIGINAL, *OWN, *PROCESS)
+"""All of them, in the order of the page."""

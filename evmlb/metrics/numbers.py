@@ -1,0 +1,126 @@
+"""What there is to read: the sources, and what is counted of the networks' events."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import singledispatchmethod
+
+import twisted
+from evmlb.events import (
+    ChainheadMoved,
+    ChainIdDisputed,
+    Event,
+    NodeBecameSuspect,
+    NodeCameUp,
+    NodeCaughtUp,
+    NodeFellBehind,
+    NodeHeadDoubted,
+    NodeOnWrongChain,
+    NodeWentDown,
+    OrderChanged,
+)
+from evmlb.metrics.lag import LoopLag
+from evmlb.network import Network
+from evmlb.node import Node
+from evmlb.stats import FrontStats, NetworkStats
+
+NODE_CHANGES: dict[type[Event], str] = {
+    NodeWentDown: "went_down",
+    NodeCameUp: "came_up",
+    NodeBecameSuspect: "became_suspect",
+    NodeFellBehind: "fell_behind",
+    NodeCaughtUp: "caught_up",
+    NodeHeadDoubted: "head_doubted",
+    NodeOnWrongChain: "on_wrong_chain",
+}
+"""The events of one node, as they are called in a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSource:
+    """Where the numbers of one network are. ``poll_outcomes``: one per node, in the order of ``network.nodes``."""
+
+    network: Network
+    stats: NetworkStats
+    poll_outcomes: tuple[Counter[str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeNumbers:
+    """One node: ``by_name`` and ``by_endpoint`` are its labels in ``evmlb_*`` and ``loadbalancer_*`` families."""
+
+    node: Node
+    polls: Counter[str]
+    by_name: tuple[str, str]
+    by_endpoint: tuple[str, str]
+
+
+class NetworkNumbers:
+    """One network."""
+
+    def __init__(self, source: MetricsSource) -> None:
+        self.network = source.network
+        self.stats = source.stats
+        self.labels = (source.network.name,)
+        endpoints = _endpoint_labels(source.network.nodes)
+        self.nodes = tuple(
+            NodeNumbers(node, polls, (*self.labels, node.name), (*self.labels, endpoint))
+            for node, polls, endpoint in zip(source.network.nodes, source.poll_outcomes, endpoints, strict=True)
+        )
+
+
+def _endpoint_labels(nodes: Iterable[Node]) -> list[str]:
+    """The masked endpoints. The same twice would void the whole page: the second gets the node's name behind it."""
+    labels: list[str] = []
+    for node in nodes:
+        label = node.config.endpoint.masked
+        labels.append(f"{label}#{node.name}" if label in labels else label)
+    return labels
+
+
+class Numbers:
+    """Everything that families read."""
+
+    def __init__(
+        self,
+        sources: Iterable[MetricsSource],
+        front: FrontStats,
+        version: str,
+        now: Callable[[], float],
+        loop: str,
+        loop_lag: LoopLag | None,
+    ) -> None:
+        self.networks = tuple(NetworkNumbers(source) for source in sources)
+        self.front = front
+        self.build = (version, platform.python_version(), twisted.__version__, loop)
+        self.now = now
+        self.loop_lag = loop_lag
+        self.started_at = time.time()
+        self.order_changes: Counter[str] = Counter()
+        self.chainhead_drops: Counter[str] = Counter()
+        self.disputes: Counter[str] = Counter()
+        self.node_changes: Counter[tuple[str, str, str]] = Counter()
+
+    @singledispatchmethod
+    def count(self, event: Event) -> None:
+        """Count one event; here: of a node."""
+        change = NODE_CHANGES.get(type(event))
+        if change is not None:
+            self.node_changes[event.network, event.node, change] += 1  # type: ignore[union-attr]
+
+    @count.register
+    def _count_order(self, event: OrderChanged) -> None:
+        self.order_changes[event.network] += 1
+
+    @count.register
+    def _count_dispute(self, event: ChainIdDisputed) -> None:
+        self.disputes[event.network] += 1
+
+    @count.register
+    def _count_chainhead(self, event: ChainheadMoved) -> None:
+        if event.previous is not None and (event.number is None or event.number < event.previous):
+            self.chainhead_drops[event.network] += 1

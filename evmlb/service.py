@@ -1,0 +1,348 @@
+"""The composition: every part made once, then joined; what starts first stops last.
+
+    networks -> upstreams -> pollers -> routers -> front -> admin
+
+Stopping runs backwards, one after the other: not ready, stop listening, finish what is in flight (bounded), then the
+pollers and upstream connections, then the admin port.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.logger import Logger
+
+from evmlb import __version__, logs
+from evmlb.admin.readiness import Readiness
+from evmlb.admin.resources import NetworkView, make_admin_site
+from evmlb.config.schema import Config, NetworkConfig, Role
+from evmlb.events import Events
+from evmlb.exchange import InFlight
+from evmlb.front.front import Front
+from evmlb.logs import EventLog
+from evmlb.metrics import LoopLag, Metrics, MetricsSource
+from evmlb.network import Network
+from evmlb.policy.balancing import chooser
+from evmlb.polling import NodePoller, spread
+from evmlb.routing import Router
+from evmlb.upstream.exporter import Exporter
+from evmlb.upstream.http import HttpUpstream
+from evmlb.wire.reactor import native_loop
+from evmlb.wire.sockets import BuildFactory, Listener, bind_tcp, listen, raise_descriptor_limit
+
+CONNECT_SECONDS = 2.0
+"""Connecting to a node takes at most this, or ``rpc_timeout`` if that is shorter."""
+CONNECTIONS_SHARE = 0.4
+"""The share of the descriptor limit that clients may use; nodes get as many, the rest is for everything else."""
+TICK_SECONDS = 1.0
+
+_log = Logger(namespace="evmlb")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkParts:
+    """Everything that serves one network."""
+
+    network: Network
+    upstreams: tuple[HttpUpstream, ...]
+    exporters: tuple[Exporter, ...]
+    pollers: tuple[NodePoller, ...]
+    router: Router
+
+
+class OrderedService(MultiService):
+    """Stops its children in reverse, each when the one before is done; a child that fails does not stop the rest."""
+
+    def stopService(self) -> Deferred[None]:
+        """Stop all; fires when the first child is stopped."""
+        Service.stopService(self)
+        return Deferred.fromCoroutine(self._stop_children())
+
+    async def _stop_children(self) -> None:
+        for child in reversed(list(self)):
+            try:
+                await maybeDeferred(child.stopService)
+            except Exception:
+                _log.failure("while stopping {child}", child=child)
+
+
+class Balancer:
+    """All parts of one evmlb. ``reactor`` is the running one; clocks and randomness may be given by tests."""
+
+    def __init__(
+        self,
+        config: Config,
+        reactor: Any,
+        now: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+        watch: Callable[[Events], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.reactor = reactor
+        self.now = now
+        self.unix_time = unix_time
+        self.rng = rng or random.Random()
+        self.watch = watch
+        self.in_flight = InFlight(reactor, now)
+        self.event_log = EventLog()
+        self.networks = {network.name: self._make_network(network) for network in config.networks}
+        routers = {name: parts.router for name, parts in self.networks.items()}
+        limit = config.limits.max_connections or int(raise_descriptor_limit() * CONNECTIONS_SHARE)
+        self.front = Front(config, routers, limit, now)
+        self.loop_lag = LoopLag(reactor, now)
+        self.metrics = Metrics(
+            [_source(parts) for parts in self.networks.values()],
+            self.front.stats,
+            __version__,
+            now,
+            loop=_loop_name(reactor),
+            loop_lag=self.loop_lag,
+        )
+        self.readiness = Readiness([parts.network for parts in self.networks.values()], now())
+
+    def _make_network(self, config: NetworkConfig) -> NetworkParts:
+        network = Network(config, self.now())
+        upstreams = tuple(self._make_upstream(config, node.config) for node in network.nodes)
+        router = Router(
+            network, upstreams, self.in_flight, self.publish, chooser(config.strategy, self.rng), self.reactor.callLater
+        )
+        pollers, exporters = [], []
+        for node, upstream in zip(network.nodes, upstreams, strict=True):
+            exporter = None
+            if config.use_load_tracker and node.config.prometheus_endpoint is not None:
+                exporter = Exporter(self.reactor, node.config.prometheus_endpoint, config.load_period_minutes)
+                exporters.append(exporter)
+            pollers.append(
+                NodePoller(self.reactor, network, node, upstream, self.publish, self.now, self.unix_time, exporter)
+            )
+        return NetworkParts(network, upstreams, tuple(exporters), tuple(pollers), router)
+
+    def _make_upstream(self, network: NetworkConfig, node: Any) -> HttpUpstream:
+        timeout = min(network.rpc_timeout_seconds, CONNECT_SECONDS)
+        return HttpUpstream(self.reactor, node, self.config.limits, timeout, self.now)
+
+    def publish(self, events: Events) -> None:
+        """Take what happened to everyone who wants to know, and let those go on who wait for a change."""
+        if not events:
+            return
+        self.event_log.observe(events)
+        self.metrics.observe(events)
+        if self.watch is not None:
+            self.watch(events)
+        for name in {event.network for event in events}:
+            self.networks[name].router.wake()
+
+    def tick(self) -> None:
+        """Once a second: what only time changes."""
+        now = self.now()
+        logs.sweep()
+        self.front.sweep()
+        for parts in self.networks.values():
+            self.publish(parts.network.expire(now))
+            for upstream in parts.upstreams:
+                upstream.sweep(now)
+
+
+def _loop_name(reactor: Any) -> str:
+    """What runs it: ``uvloop``, ``asyncio``, or the reactor's module (``epollreactor``)."""
+    loop = native_loop(reactor)
+    if loop is None:
+        return type(reactor).__module__.rpartition(".")[2]
+    return type(loop).__module__.partition(".")[0]
+
+
+def _source(parts: NetworkParts) -> MetricsSource:
+    return MetricsSource(parts.network, parts.router.stats, tuple(poller.outcomes for poller in parts.pollers))
+
+
+class NodesService(Service):
+    """Polling, and everything that goes by the clock."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._ticking = LoopingCall(balancer.tick)
+        self._ticking.clock = balancer.reactor
+
+    def startService(self) -> None:
+        """Begin to poll; dead nodes delay nothing."""
+        super().startService()
+        self._balancer.loop_lag.start()
+        for parts in self._balancer.networks.values():
+            spread(list(parts.pollers))
+        self._ticking.start(TICK_SECONDS, now=False).addErrback(
+            lambda failure: _log.failure("the clock stopped", failure)
+        )
+
+    def stopService(self) -> Deferred[None]:
+        """Poll no more, and close the connections to nodes."""
+        super().stopService()
+        self._ticking.stop()
+        self._balancer.loop_lag.stop()
+        self._balancer.in_flight.cancel_timer()
+        closing = []
+        for parts in self._balancer.networks.values():
+            for poller in parts.pollers:
+                poller.stop()
+            for upstream in parts.upstreams:
+                upstream.close()
+            closing += [exporter.close() for exporter in parts.exporters]
+        return DeferredList(closing).addCallback(lambda _: None)
+
+
+class FrontService(Service):
+    """The client port. Ports are bound when this is made ready, so that one that is taken is told at once."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._sockets: list[socket.socket] = []
+        self._listeners: list[Listener] = []
+        self.listening: Deferred[list[int]] = Deferred()
+        """Fires with the port numbers once connections are accepted."""
+
+    def privilegedStartService(self) -> None:
+        """Bind, while privileges are there. Not everyone who runs services calls this (``twist`` does not)."""
+        super().privilegedStartService()
+        if not self._balancer.config.listen and not self._sockets:
+            self._sockets.append(bind_tcp(self._balancer.config.port))
+
+    def startService(self) -> None:
+        """Listen."""
+        self.privilegedStartService()
+        super().startService()
+        Deferred.fromCoroutine(self._listen()).addErrback(self._failed)
+
+    async def _listen(self) -> None:
+        balancer = self._balancer
+        for sock in self._sockets:
+            self._listeners.append(await listen(balancer.reactor, sock, balancer.front.build))
+        for text in balancer.config.listen:
+            port = await serverFromString(balancer.reactor, text).listen(BuildFactory(balancer.front.build))
+            self._listeners.append(Listener(getattr(port.getHost(), "port", 0), port.stopListening))
+        ports = [listener.port for listener in self._listeners]
+        _log.info("serving {networks} on {ports}", networks=", ".join(balancer.networks), ports=ports)
+        self.listening.callback(ports)
+
+    def _failed(self, failure: Any) -> None:
+        _log.failure("cannot listen", failure)
+        self._balancer.reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Drain: see the module's head."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._drain())
+
+    async def _drain(self) -> None:
+        balancer, config = self._balancer, self._balancer.config
+        balancer.readiness.draining = True
+        balancer.front.closes_connections = True
+        if config.shutdown_delay_seconds:
+            await deferLater(balancer.reactor, config.shutdown_delay_seconds)
+        for listener in self._listeners:
+            await listener.stop()
+        emptied = balancer.front.drain()
+        emptied.addTimeout(config.shutdown_grace_seconds, balancer.reactor)
+        try:
+            await emptied
+        except Exception:
+            _log.info("cutting off {count} connections that did not end in time", count=len(balancer.front.lanes))
+            balancer.front.abort()
+
+
+class AdminService(Service):
+    """The metrics port."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self._site = make_admin_site(
+            {
+                name: NetworkView(parts.network, parts.router.stats, tuple(p.outcomes for p in parts.pollers))
+                for name, parts in balancer.networks.items()
+            },
+            balancer.metrics,
+            balancer.readiness,
+            balancer.now,
+        )
+        self._socket: socket.socket | None = None
+        self._ports: list[Any] = []
+        self.port = 0
+
+    def privilegedStartService(self) -> None:
+        """Bind, while privileges are there."""
+        super().privilegedStartService()
+        if not self._balancer.config.admin_listen and self._socket is None:
+            self._socket = bind_tcp(self._balancer.config.metrics_port)
+
+    def startService(self) -> None:
+        """Listen, on Twisted's own transports: nothing here is hot."""
+        self.privilegedStartService()
+        super().startService()
+        if self._socket is not None:
+            self._socket.listen()
+            self.port = self._socket.getsockname()[1]
+            self._ports.append(
+                self._balancer.reactor.adoptStreamPort(self._socket.fileno(), self._socket.family, self._site)
+            )
+            self._socket.close()
+        for text in self._balancer.config.admin_listen:
+            listening = serverFromString(self._balancer.reactor, text).listen(self._site)
+            listening.addCallbacks(self._ports.append, lambda failure: _log.failure("cannot listen", failure))
+
+    def stopService(self) -> Deferred[None]:
+        """Close the port."""
+        super().stopService()
+        closing = [maybeDeferred(port.stopListening) for port in self._ports]
+        return DeferredList(closing).addCallback(lambda _: None)
+
+
+class BalancerService(OrderedService):
+    """The whole program as one service. ``watch`` hears every network's events beside log and metrics."""
+
+    def __init__(self, config: Config, reactor: Any, watch: Callable[[Events], None] | None = None) -> None:
+        super().__init__()
+        self.balancer = Balancer(config, reactor, watch=watch)
+        self._admin = AdminService(self.balancer)
+        self._front = FrontService(self.balancer)
+        for part in (self._admin, NodesService(self.balancer), self._front):
+            part.setServiceParent(self)
+
+    @property
+    def listening(self) -> Deferred[list[int]]:
+        """Fires with the numbers of the client ports once connections are accepted."""
+        return self._front.listening
+
+    @property
+    def admin_port(self) -> int:
+        """The number of the metrics port."""
+        return self._admin.port
+
+
+def make_service(
+    config: Config,
+    reactor: Any,
+    warnings: Sequence[object] = (),
+    *,
+    watch: Callable[[Events], None] | None = None,
+) -> BalancerService:
+    """The whole program as one service. ``warnings`` of the configuration are written to the log."""
+    for warning in warnings:
+        _log.warn("configuration: {warning}", warning=warning)
+    for network in config.networks:
+        _say_who_may_serve(network)
+    return BalancerService(config, reactor, watch)
+
+
+def _say_who_may_serve(network: NetworkConfig) -> None:
+    """Once, at the start: the original's documents contradict each other on whether monitoring nodes serve."""
+    if any(node.role is Role.MONITORING for node in network.nodes):
+        words = "before the fallback nodes" if network.monitoring_nodes_serve else "never (monitoring_nodes_serve)"
+        _log.info("{network}: monitoring nodes serve {words}", network=network.name, words=words)

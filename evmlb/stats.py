@@ -1,0 +1,74 @@
+"""What is counted about requests: plain numbers, cheap to add to, read by whoever shows them.
+
+A metrics library's counter takes a lock and 0.4 us per step, four of them a tenth of the whole request; an attribute
+takes 0.03. The metrics page reads these when it is asked (:mod:`evmlb.metrics`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+
+from evmlb.methods import MethodClass
+
+DURATION_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the original's duration histogram; above the last is infinity."""
+MAX_CLIENTS = 500
+"""So many client addresses get a series of their own; the rest are counted under ``other``."""
+OTHER_CLIENTS = "other"
+
+
+class NetworkStats:
+    """The requests of one network since the start."""
+
+    __slots__ = (
+        "answered",
+        "by_client",
+        "duration_counts",
+        "duration_sum_seconds",
+        "failed",
+        "failovers",
+        "in_flight",
+        "queued",
+        "refusals",
+    )
+
+    def __init__(self, node_count: int) -> None:
+        self.by_client: dict[str, int] = {}
+        self.duration_counts = [0] * (len(DURATION_BOUNDS_SECONDS) + 1)
+        self.duration_sum_seconds = 0.0
+        self.answered = [[0] * len(MethodClass) for _ in range(node_count)]  # attempts, by node and method class
+        self.failed: Counter[tuple[int, MethodClass, str]] = Counter()  # attempts, by node, class and outcome
+        self.refusals: Counter[int] = Counter()  # by HTTP status
+        self.failovers = 0
+        self.in_flight = 0
+        self.queued = 0
+
+    @property
+    def requests(self) -> int:
+        """Requests that were proxied, whatever came of it; a batch counts once."""
+        return sum(self.duration_counts)
+
+    def record_request(self, client: str, seconds: float) -> None:
+        """A proxied request is done."""
+        self.duration_counts[bisect_left(DURATION_BOUNDS_SECONDS, seconds)] += 1
+        self.duration_sum_seconds += seconds
+        by_client = self.by_client
+        if client in by_client:
+            by_client[client] += 1
+        elif len(by_client) < MAX_CLIENTS:
+            by_client[client] = 1
+        else:
+            by_client[OTHER_CLIENTS] = by_client.get(OTHER_CLIENTS, 0) + 1
+
+
+class FrontStats:
+    """The connections of clients."""
+
+    __slots__ = ("accepted", "bad_requests", "open", "rejected")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.accepted = 0
+        self.rejected = 0  # over max_connections
+        self.bad_requests: Counter[int] = Counter()  # answered without a network, by HTTP status

@@ -1,0 +1,43 @@
+"""What ``twistd evmlb`` takes and makes.
+
+The configuration is read while the options are: a fault ends the program with status 1 before anything is opened, and
+before a daemon leaves its terminal. The reactor is chosen here too, unless ``-r`` or an import has chosen one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IService
+from twisted.python import usage
+
+from evmlb.wire.reactor import install_unless_installed
+
+
+class Options(usage.Options):
+    """The options of ``twistd evmlb``."""
+
+    optParameters = [["config", "c", "config.yaml", "The configuration file."]]  # noqa: RUF012 (Twisted's interface)
+    longdesc = "Balance JSON-RPC requests over EVM nodes. See config.yaml.example for what can be configured."
+
+    def postOptions(self) -> None:
+        """Load the configuration and choose the reactor."""
+        from evmlb.config.faults import ConfigError
+        from evmlb.config.load import load
+        from evmlb.logs import install
+
+        try:
+            self.loaded, self.warnings = load(self["config"])
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from None
+        install(self.loaded, self.parent)
+        install_unless_installed()
+
+
+def makeService(options: Any) -> IService:
+    """Make the service that the options ask for."""
+    from twisted.internet import reactor
+
+    from evmlb.service import make_service
+
+    return make_service(options.loaded, reactor, options.warnings)

@@ -1,0 +1,446 @@
+"""A pool of HTTP/1.1 connections to one node, one request at a time on each.
+
+One request per connection means that an answer needs no id of ours: the client's own body goes out as it came, and the
+node's as it came goes back. The connection used last is used next, so that a quiet pool shrinks; idle ones are closed
+before a node's own idle time-out (60 s and more) would close them under a request.
+
+This is the hot path: ``Connection.dataReceived`` and ``HttpUpstream.send`` are measured by ``make bench``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from twisted.internet import defer
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from evmlb.config.schema import LimitsConfig, NodeConfig
+from evmlb.errors import Fault
+from evmlb.interfaces import Sink
+from evmlb.wire.http1 import (
+    CHUNKED,
+    END_OF_HEAD,
+    UNTIL_CLOSE,
+    BadMessage,
+    ChunkedBody,
+    ResponseHead,
+    read_response_head,
+    response_heads,
+)
+from evmlb.wire.names import Addresses
+from evmlb.wire.sockets import ClientTLS, connect
+
+NEXT_ADDRESS_SECONDS = 0.25
+"""How long one address of a host is given before the next is tried beside it (RFC 8305)."""
+FRESH_SECONDS = 1.0
+"""A kept connection that idled for less may carry a request that must not be sent twice."""
+_JOIN_BYTES = 65536
+_OWN_HEADERS = frozenset(("host", "content-type", "content-length", "accept-encoding", "connection"))
+
+
+class Connection:
+    """One connection to a node."""
+
+    __slots__ = (
+        "_abandoned",
+        "_chunks",
+        "_head",
+        "_held",
+        "_kept",
+        "_left",
+        "_pool",
+        "_request",
+        "_streaming",
+        "_used",
+        "idle_since",
+        "is_lost",
+        "sink",
+        "transport",
+    )
+
+    def __init__(self, pool: HttpUpstream) -> None:
+        self._pool = pool
+        self.transport: Any = None
+        self.sink: Sink | None = None
+        self.idle_since = 0.0
+        self.is_lost = False
+        self._abandoned = False
+        self._used = False
+        self._request: Request | None = None
+        self._kept = b""
+        self._head: ResponseHead | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._head = None
+        self._chunks: ChunkedBody | None = None
+        self._held: list[bytes] = []
+        self._left = 0  # bytes of the body still to come, or CHUNKED, or UNTIL_CLOSE
+        self._streaming = False
+
+    # the transport's side
+
+    def makeConnection(self, transport: Any) -> None:
+        """Join the pool, unless nobody waits for this connection any more."""
+        self.transport = transport
+        if self._abandoned:
+            transport.abortConnection()
+        else:
+            self._pool.open.add(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a piece of the answer; nearly always all of it, with a head that was seen before."""
+        sink = self.sink
+        if self._head is None and not self._kept and sink is not None:
+            end = data.find(END_OF_HEAD) + 4
+            head: Any = response_heads.get(data[:end])
+            if head is not None and head.length == len(data) - end and head.status >= 200:
+                self.sink = None
+                self._used = True
+                self._pool.release(self, head.keep_alive)
+                sink.answered(head, [data[end:]])
+                return
+        self._take(data)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The node, the network or we ended it."""
+        self.is_lost = True
+        self._pool.gone(self)
+        sink, self.sink = self.sink, None
+        if sink is None:
+            return
+        if self._head is not None and self._left == UNTIL_CLOSE and reason.check(ConnectionDone):
+            self._deliver(sink, self._head)
+        elif self._used and self._head is None and not self._kept and sink.repeatable and self._request is not None:
+            sink.flight = None
+            self._pool.wait(self._request)  # a kept connection that had died: the node did not see the request
+        else:
+            sink.failed(Fault.DISCONNECTED, "the node closed the connection before its answer was whole", True)
+
+    # the pool's side
+
+    def carry(self, request: Request) -> None:
+        """Send a request."""
+        sink, data, body, _ = self._request = request
+        self.sink = sink
+        sink.flight = self
+        if body:
+            self.transport.writeSequence((data, body))
+        else:
+            self.transport.write(data)
+
+    def abort(self) -> None:
+        """Give the request up."""
+        self.sink = None
+        self.transport.abortConnection()
+
+    def abandon(self) -> None:
+        """Another address was faster, or time is up: close it, now or once it is there."""
+        self._abandoned = True
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        self.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        self.transport.resumeProducing()
+
+    # the uncommon answer
+
+    def _take(self, data: bytes) -> None:
+        if self.sink is None:
+            self.transport.abortConnection()  # nobody asked: what else will it say?
+            return
+        try:
+            if self._head is None:
+                data = self._take_head(self._kept + data)
+            if self._head is not None:
+                self._take_body(data)
+        except BadMessage as error:
+            self._fail(Fault.GARBAGE, error.reason)
+
+    def _take_head(self, data: bytes) -> bytes:
+        """Read heads until one is an answer's, passing over 1xx; return what lies behind it."""
+        self._kept = b""
+        while True:
+            end = data.find(END_OF_HEAD) + 4
+            if end == 3:
+                self._keep_head(data)
+                return b""
+            head = read_response_head(data[:end], asked_with_head=self._asked_with_head())
+            data = data[end:]
+            if head.status >= 200:
+                self._begin_body(head)
+                return data
+
+    def _asked_with_head(self) -> bool:
+        return self._request is not None and self._request.asked_with_head
+
+    def _keep_head(self, data: bytes) -> None:
+        if len(data) > self._pool.max_header_bytes:
+            raise BadMessage("the head of the answer has no end")
+        if data and not b"HTTP/1.".startswith(data[:7]):
+            raise BadMessage("the answer is not HTTP")
+        self._kept = data
+
+    def _begin_body(self, head: ResponseHead) -> None:
+        self._head = head
+        self._left = head.length
+        if head.length == CHUNKED:
+            self._chunks = ChunkedBody()
+
+    def _take_body(self, data: bytes) -> None:
+        sink, head = self.sink, self._head
+        if sink is None or head is None:
+            return
+        pieces, rest, done = self._cut(data)
+        if self._streaming:
+            for piece in pieces:
+                sink.streamed(piece)
+                if self.sink is not sink:
+                    return
+        else:
+            self._held += pieces
+            if not done and sum(map(len, self._held)) > self._pool.hold_bytes:
+                self._streaming = True
+                held, self._held = self._held, []
+                sink.began(head, held)
+        if self.sink is not sink:
+            return
+        if done:
+            self._kept = rest
+            self._deliver(sink, head)
+        else:
+            sink.progressed()
+
+    def _cut(self, data: bytes) -> tuple[list[bytes], bytes, bool]:
+        """Body pieces in ``data``, what lies behind the body, and whether the body is done."""
+        if self._chunks is not None:
+            pieces, rest = self._chunks.feed(data)
+            return pieces, rest, self._chunks.done
+        if self._left == UNTIL_CLOSE:
+            return [data], b"", False
+        piece, rest = data[: self._left], data[self._left :]
+        self._left -= len(piece)
+        return [piece] if piece else [], rest, self._left == 0
+
+    def _deliver(self, sink: Sink, head: ResponseHead) -> None:
+        held, streaming = self._held, self._streaming
+        clean = head.keep_alive and not self._kept
+        self._kept = b""
+        self._reset()
+        self.sink = None
+        self._used = True
+        self._pool.release(self, clean)
+        if streaming:
+            sink.ended()
+        else:
+            sink.answered(head, held or [b""])
+
+    def _fail(self, fault: Fault, detail: str) -> None:
+        sink, self.sink = self.sink, None
+        self.transport.abortConnection()
+        if sink is not None:
+            sink.failed(fault, detail, True)
+
+
+class Request(NamedTuple):
+    """One request as bytes: ``data`` is its head, with the body behind it unless ``body`` is apart (large ones)."""
+
+    sink: Sink
+    data: bytes
+    body: bytes
+    asked_with_head: bool
+
+
+class HttpUpstream:
+    """The connections to one node, and the way requests get onto them.
+
+    ``connect_timeout_seconds`` bounds look-up, connecting and TLS together.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        node: NodeConfig,
+        limits: LimitsConfig,
+        connect_timeout_seconds: float,
+        now: Callable[[], float],
+    ) -> None:
+        self._reactor = reactor
+        self._node = node
+        self._now = now
+        self._connect_timeout = connect_timeout_seconds
+        self._idle_timeout = limits.upstream_idle_timeout_seconds
+        self.hold_bytes = limits.failover_buffer_bytes
+        self.max_header_bytes = limits.max_header_bytes
+        self.idle: list[Connection] = []
+        self.open: set[Connection] = set()
+        self._waiting: deque[Request] = deque()
+        self._connecting: set[defer.Deferred[Any]] = set()
+        self._closed = False
+        self.addresses = Addresses(reactor, node.endpoint.host, now)
+        self._tls = ClientTLS(node.endpoint.host, node.ca_file) if node.endpoint.is_tls else None
+        self._path = node.endpoint.path.encode()
+        self._query = node.endpoint.query.encode()
+        self._fixed = _fixed_headers(node)
+        self._post = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\n" % (self._target(b""), self._fixed)
+
+    def _target(self, extra: bytes) -> bytes:
+        """The request target for extra path and query, the node's own path and query first."""
+        path, _, query = extra.partition(b"?")
+        whole = (self._path.rstrip(b"/") + path if path else self._path) or b"/"
+        queries = [part for part in (self._query, query) if part]
+        return whole + (b"?" + b"&".join(queries) if queries else b"")
+
+    def send(
+        self, sink: Sink, body: bytes, *, method: bytes = b"POST", target: bytes = b"", headers: bytes = b""
+    ) -> None:
+        """Send a request on a kept connection, or open one.
+
+        A ``sink`` that is not repeatable only goes onto a connection that is new or idled under a second.
+        """
+        if target or method != b"POST":
+            start = b"%b %b HTTP/1.1\r\n%b" % (method, self._target(target), self._fixed)
+            if b"content-type" not in headers.lower() and body:
+                start += b"Content-Type: application/json\r\n"
+        else:
+            start = self._post
+        if len(body) <= _JOIN_BYTES:
+            data, apart = b"%b%bContent-Length: %d\r\n\r\n%b" % (start, headers, len(body), body), b""
+        else:
+            data, apart = b"%b%bContent-Length: %d\r\n\r\n" % (start, headers, len(body)), body
+        request = Request(sink, data, apart, method == b"HEAD")
+        idle = self.idle
+        if idle and (sink.repeatable or self._now() - idle[-1].idle_since < FRESH_SECONDS):
+            idle.pop().carry(request)
+        else:
+            self.wait(request)
+
+    def wait(self, request: Request) -> None:
+        """Open a connection for a request; whichever is free first takes it."""
+        self._waiting.append(request)
+        connecting = defer.Deferred.fromCoroutine(self._open())
+        self._connecting.add(connecting)
+        connecting.addErrback(self._not_opened).addBoth(lambda _: self._connecting.discard(connecting))
+
+    async def _open(self) -> None:
+        """Connect to the first of the host's addresses that answers, within the connect time-out."""
+        racing = defer.Deferred.fromCoroutine(self._race())
+        racing.addTimeout(self._connect_timeout, self._reactor)
+        connection = await racing
+        if connection.is_lost:
+            raise ConnectionResetError(errno.ECONNRESET, "closed at once")
+        if self._waiting:
+            connection.carry(self._waiting.popleft())
+        else:
+            self.release(connection, True)
+
+    async def _race(self) -> Connection:
+        addresses = await self.addresses.get()
+        if not addresses:
+            raise OSError("the host name cannot be resolved")
+        connections = [Connection(self) for _ in addresses]
+        winner = None
+        try:
+            _, winner = await defer.race(
+                [
+                    defer.Deferred.fromCoroutine(self._connect(connection, address, place * NEXT_ADDRESS_SECONDS))
+                    for place, (connection, address) in enumerate(zip(connections, addresses, strict=True))
+                ]
+            )
+        except defer.FailureGroup as group:
+            group.failures[0].raiseException()
+        finally:
+            for connection in connections:
+                if connection is not winner:
+                    connection.abandon()
+        return winner
+
+    async def _connect(self, connection: Connection, address: str, delay_seconds: float) -> Connection:
+        if delay_seconds:
+            await deferLater(self._reactor, delay_seconds)
+        port = self._node.endpoint.port
+        await connect(self._reactor, address, port, connection, self._tls, self._connect_timeout)
+        return connection
+
+    def _not_opened(self, failure: Failure) -> None:
+        if failure.check(defer.CancelledError) and self._closed:
+            return
+        if self._waiting:
+            self._waiting.popleft().sink.failed(Fault.UNREACHABLE, _connect_words(failure), False)
+
+    def cancel(self, sink: Sink) -> None:
+        """Forget a request."""
+        flight, sink.flight = sink.flight, None
+        if flight is not None:
+            flight.abort()
+            return
+        for request in self._waiting:
+            if request.sink is sink:
+                self._waiting.remove(request)
+                return
+
+    def release(self, connection: Connection, keep: bool) -> None:
+        """A connection has done its request: give it the next one, keep it, or close it."""
+        if not keep or self._closed:
+            connection.transport.loseConnection()
+        elif self._waiting:
+            connection.carry(self._waiting.popleft())
+        else:
+            connection.idle_since = self._now()
+            self.idle.append(connection)
+
+    def gone(self, connection: Connection) -> None:
+        """A connection ended."""
+        self.open.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close connections that idled too long, and look the name up again when it is time."""
+        stale = [c for c in self.idle if now - c.idle_since > self._idle_timeout]
+        for connection in stale:
+            self.idle.remove(connection)
+            connection.transport.loseConnection()
+        self.addresses.refresh_when_due()
+
+    def close(self) -> None:
+        """Close every connection; requests under way fail."""
+        self._closed = True
+        for connecting in tuple(self._connecting):
+            connecting.cancel()
+        for connection in tuple(self.open):
+            connection.transport.abortConnection()
+
+
+def _fixed_headers(node: NodeConfig) -> bytes:
+    """The header lines that every request to this node has."""
+    lines = [("Host", node.endpoint.host_header), ("Accept-Encoding", "identity")]
+    given = {name.lower() for name, _ in node.headers}
+    if node.endpoint.authorization is not None and "authorization" not in given:
+        lines.append(("Authorization", node.endpoint.authorization))
+    lines += [(name, value) for name, value in node.headers if name.lower() not in _OWN_HEADERS]
+    return "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
+
+
+def _connect_words(failure: Failure) -> str:
+    """Why a connection could not be made, without addresses."""
+    error = failure.value
+    if isinstance(error, (TimeoutError, defer.TimeoutError)):
+        return "connecting took too long"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or error.__class__.__name__}"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return f"connecting failed: {error.__class__.__name__}"

@@ -1,0 +1,97 @@
+"""Who may import whom: values <- policy <- node, network <- interfaces <- {drivers, use} <- edges <- composition."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parent.parent / "evmlb"
+
+LAYERS = (  # left never imports right
+    ("values", "chain errors events jsonrpc methods urls texts stats config.schema config"),
+    ("policy", "policy"),
+    ("node", "node network"),
+    ("interfaces", "interfaces"),
+    ("drivers", "wire upstream store metrics logs"),
+    ("use", "exchange routing polling sharing"),
+    ("edges", "front bridge admin"),
+    ("composition", "service tap cli demo __main__"),
+)
+RANK = {room: rank for rank, (_, rooms) in enumerate(LAYERS) for room in rooms.split()}
+NAMES = [name for name, _ in LAYERS]
+IMPURE = {"twisted", "treq", "autobahn", "txredisapi", "prometheus_client", "asyncio", "uvloop", "httptools", "time"}
+STRANGERS = ("drivers", "edges")  # rooms of these layers do not import each other
+ALLOWED = {  # what one room of such a layer may use of another, with the reason
+    ("upstream", "wire"): "the pool speaks HTTP/1.1 over the wire",
+    ("front", "wire"): "so does the client's side",
+}
+
+
+def modules() -> Iterator[tuple[str, str, ast.Module]]:
+    """Every module: its name, its room, its syntax tree."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts != ("__init__",):
+            yield ".".join(parts), parts[0], ast.parse(path.read_text())
+
+
+def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Each imported module, and whether it is imported for types only."""
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node in for_types) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module, node in for_types
+            if node.module == "evmlb":
+                yield from ((f"evmlb.{alias.name}", node in for_types) for alias in node.names if alias.name in RANK)
+
+
+class LayersTests(SynchronousTestCase):
+    def test_every_room_is_known(self) -> None:
+        """Each module and package has its layer."""
+        self.assertEqual({room for _, room, _ in modules()} - set(RANK), set())
+
+    def test_directions(self) -> None:
+        """Nothing imports from a layer to its right, and rooms of drivers and of edges know nothing of each other."""
+        wrong = []
+        for name, room, tree in modules():
+            for imported, for_types in imports(tree):
+                other = imported.split(".")[1] if imported.startswith("evmlb.") else None
+                if other is None or other == room or other not in RANK or for_types:
+                    continue
+                strangers = NAMES[RANK[room]] == NAMES[RANK[other]] and NAMES[RANK[room]] in STRANGERS
+                edge_to_driver = NAMES[RANK[room]] == "edges" and NAMES[RANK[other]] == "drivers"
+                if RANK[other] > RANK[room] or ((strangers or edge_to_driver) and (room, other) not in ALLOWED):
+                    wrong.append(f"{name} imports {imported}")
+        self.assertEqual(wrong, [])
+
+    def test_the_pure_part_is_pure(self) -> None:
+        """Values, policy, nodes, networks and interfaces know no framework, no loop, no clock."""
+        wrong = [
+            f"{name} imports {imported}"
+            for name, room, tree in modules()
+            if RANK[room] <= NAMES.index("interfaces")
+            for imported, _ in imports(tree)
+            if imported.split(".")[0] in IMPURE
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_one_reactor(self) -> None:
+        """Only the composition imports the reactor; everyone else is given one."""
+        wrong = [
+            name
+            for name, room, tree in modules()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            and node.module == "twisted.internet"
+            and any(alias.name == "reactor" for alias in node.names)
+            and NAMES[RANK[room]] != "composition"
+        ]
+        self.assertEqual(wrong, [])
