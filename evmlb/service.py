@@ -8,6 +8,7 @@ pollers and upstream connections, then the admin port.
 
 from __future__ import annotations
 
+import gc
 import random
 import socket
 import time
@@ -315,6 +316,15 @@ class BalancerService(OrderedService):
         for part in (self._admin, NodesService(self.balancer), self._front):
             part.setServiceParent(self)
 
+    def startService(self) -> None:
+        """Start all. What was made until now stays: the garbage collector need not look at it again.
+
+        A full collection over 60 MB of modules and tables holds the loop for 40 ms, in the middle of requests.
+        """
+        super().startService()
+        gc.collect()
+        gc.freeze()
+
     @property
     def listening(self) -> Deferred[list[int]]:
         """Fires with the numbers of the client ports once connections are accepted."""
@@ -335,7 +345,7 @@ def make_service(
 ) -> BalancerService:
     """The whole program as one service. ``warnings`` of the configuration are written to the log."""
     for warning in warnings:
-        _log.warn("configuration: {warning}", warning=warning)
+        _log.warn("configuration: {words}", words=warning)  # a field called warning means another thing to Twisted
     for network in config.networks:
         _say_who_may_serve(network)
     return BalancerService(config, reactor, watch)
