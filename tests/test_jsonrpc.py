@@ -107,6 +107,20 @@ class ParseCallTests(SynchronousTestCase):
                 parse_call(body)
             self.assertEqual(caught.exception.code, code, (body[:80], caught.exception.message))
 
+    def test_no_room_for_another_member(self) -> None:
+        """No envelope with a member too many passes for a compact one, whatever the lengths are made to be."""
+        for extra in (
+            b'"id":1,',
+            b'"id":22,',
+            b'"params":[],',
+            b'"method":"eth_call",',
+            b'"i\\u0064":1,',
+            b'"method":"",',
+        ):
+            for member in (b'"jsonrpc":"2.0",', b""):
+                body = b"{%b%b" % (member, extra) + b'"id":7,"method":"eth_chainId","params":[]}'
+                self.assertRaises(InvalidCall, parse_call, body)
+
     def test_batch(self) -> None:
         """A batch is one call of the strictest class of its members."""
         call = parse_call(b' [{"id":1,"method":"eth_chainId"},{"method":"eth_call"},{"id":"x","method":"eth_sign"}]')
