@@ -80,6 +80,7 @@ class Network:
         self._verdict = ChainVerdict(config.chain_id)
         self._told_dispute: tuple[int, ...] = ()
         self._told_chainhead: int | None = None
+        self._told_order = False
         self._told_doubts: frozenset[int] = frozenset()
         self._basis: tuple[ChainVerdict, frozenset[int]] = (self._verdict, frozenset())
         self._ejected: tuple[Node, ...] = ()
@@ -242,7 +243,17 @@ class Network:
             if candidate != concerned.candidate:
                 changed = True
                 events += concerned.adopt(candidate, self.name, self.chain_id)
-        return events + self._reorder() if changed else events
+        if changed:
+            events += self._reorder()
+        return events + self._first_round_events()
+
+    def _first_round_events(self) -> Events:
+        """Tell once when all nodes have been asked and nobody serves: that an order never came is no change of it."""
+        if self._told_order or not self.rounds_complete:
+            return ()
+        self._told_order = True
+        reason = self.order.refusal or ""
+        return () if self.order.candidates else (OrderChanged(network=self.name, tier=None, nodes=(), reason=reason),)
 
     def _shake(self) -> bool:
         """Say whether something changed that other nodes stand on too: a chainhead that only rises moves no lag."""
@@ -292,6 +303,7 @@ class Network:
         order = self.order = self._new_order()
         if (order.candidates, order.tier, order.degraded) == (before.candidates, before.tier, before.degraded):
             return ()
+        self._told_order = True
         first = order.candidates[0] if order.candidates else None
         reason = order.places[first.index].reason if first is not None else order.refusal or ""
         names = tuple(node.name for node in order.candidates)

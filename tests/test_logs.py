@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -35,8 +36,8 @@ from evmlb.events import (
     NodeWentDown,
     OrderChanged,
 )
-from evmlb.logs import EventLog, LogObserver, install, installed, make_observer
-from evmlb.logs.install import _installation
+from evmlb.logs import EventLog, LogObserver, hosts, install, installed, make_observer
+from evmlb.logs.hosts import _installation
 from evmlb.logs.limit import RateLimit
 from tests.support import config, run_property
 
@@ -402,9 +403,9 @@ class EventLogTests(SynchronousTestCase):
             (NodeBecameSuspect(**ids, reason="x"), "DEBUG net: node a is asked last for now: x"),
             (
                 NodeFellBehind(**ids, lag_blocks=9, limit_blocks=5),
-                "INFO net: node a fell behind, blocks behind: 9 (limit 5)",
+                "INFO net: node a fell behind: 9 blocks behind (limit 5)",
             ),
-            (NodeCaughtUp(**ids, lag_blocks=1), "INFO net: node a caught up, blocks behind: 1"),
+            (NodeCaughtUp(**ids, lag_blocks=1), "INFO net: node a caught up: 1 block behind"),
             (
                 NodeHeadDoubted(**ids, number=99, chainhead=10),
                 "INFO net: node a reports block 99 where 10 is known, more than time allows: "
@@ -481,6 +482,16 @@ class EventLogTests(SynchronousTestCase):
         """The limit is per network, node and kind."""
         book = self.tell(*(NodeWentDown(network=n, node=x, reason="r") for n in ("n", "m") for x in ("a", "b")))
         self.assertEqual(len(book.lines), 4)
+
+    def test_unknown_event(self) -> None:
+        """An event that has no words yet is a line all the same."""
+
+        @dataclass(frozen=True)
+        class NodeSneezed:
+            network: str = "net"
+            node: str = "a"
+
+        self.assertEqual(self.tell(NodeSneezed()).lines, ["INFO net: NodeSneezed"])  # type: ignore[arg-type]
 
     def test_own_logger(self) -> None:
         """Without a logger there is one."""
@@ -561,6 +572,18 @@ class InstallTests(SynchronousTestCase):
         install(config(), host)
         self.assertIs(host["logFile"], file)
         self.assertIs(host["logLevel"], TwistedLevel.error)
+
+    def test_without_a_host(self) -> None:
+        """Run by nobody but ourselves, the logging begins at once, on stderr, and takes nothing else over."""
+        begun: list[Any] = []
+        self.patch(
+            hosts.globalLogBeginner, "beginLoggingTo", lambda observers, **options: begun.append((observers, options))
+        )
+        install(config())
+        ((observers, options),) = begun
+        self.assertEqual(options, {"redirectStandardIO": False})
+        self.say(*observers)
+        self.assertRegex(sys.stderr.getvalue(), r"\[INFO\] said\n$")
 
     def test_sweep(self) -> None:
         """The sweep reaches every observer that was made."""

@@ -28,7 +28,7 @@ from evmlb.events import (
     OrderChanged,
 )
 from evmlb.methods import MethodClass
-from evmlb.metrics import LoopLag, Metrics, MetricsSource
+from evmlb.metrics import LoopLag, Metrics, MetricsSource, process
 from evmlb.metrics.page import SLICE_SAMPLES
 from evmlb.network import Network
 from evmlb.node import Poll
@@ -364,6 +364,15 @@ class OwnTests(SynchronousTestCase):
         self.assertGreater(world.values("process_cpu_seconds_total")[()], 0)
         self.assertGreater(world.values("process_resident_memory_bytes")[()], 1e6)
         self.assertGreater(world.values("process_start_time_seconds")[()], 1.6e9)
+
+    def test_no_proc(self) -> None:
+        """Where the system does not say how much memory there is, the family is not there."""
+        self.patch(process, "Path", lambda _: Path("/nowhere"))
+        self.assertEqual(World().values("process_resident_memory_bytes"), {})
+
+    def test_unknown_event(self) -> None:
+        """An event that has no counter yet is no error."""
+        World().metrics.observe((object(),))  # type: ignore[arg-type]
 
     def test_every_family_is_documented(self) -> None:
         """The reference names each family that there is, and no other."""

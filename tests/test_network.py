@@ -83,6 +83,19 @@ class World:
 
 
 class StartTests(SynchronousTestCase):
+    def test_nobody_from_the_start(self) -> None:
+        """That nobody serves is told, once, when every node has been asked for the first time."""
+        world = World("a b")
+        world.fail_poll("a")
+        self.assertEqual(world.told(OrderChanged), [])
+        world.fail_poll("b")
+        [told] = world.told(OrderChanged)
+        self.assertEqual((told.tier, told.nodes), (None, ()))
+        self.assertIn("No valid endpoint available for network eth", told.reason)
+        world.fail_poll("a")
+        world.fail_poll("b")
+        self.assertEqual(world.told(OrderChanged), [])
+
     def test_before(self) -> None:
         """Before a poll nobody serves, and the refusal says why."""
         world = World()

@@ -61,6 +61,7 @@ class AdminSite(Site):
     """The site of the admin port. ``clock`` is what times idle connections out."""
 
     displayTracebacks = False
+    noisy = False  # no log line with our address in memory when it starts and stops
 
     def __init__(self, root: IResource, clock: Any = None) -> None:
         settings = {} if clock is None else {"reactor": clock}

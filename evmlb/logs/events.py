@@ -64,12 +64,13 @@ class EventLog:
 
     @tell.register
     def _fell_behind(self, event: NodeFellBehind) -> None:
-        text = "{network}: node {node} fell behind, blocks behind: {lag_blocks} (limit {limit_blocks})"
+        unit = _unit(event.lag_blocks)
+        text = f"{{network}}: node {{node}} fell behind: {{lag_blocks}} {unit} behind (limit {{limit_blocks}})"
         self._tell(LogLevel.warn, event, "lag", text, lag_blocks=event.lag_blocks, limit_blocks=event.limit_blocks)
 
     @tell.register
     def _caught_up(self, event: NodeCaughtUp) -> None:
-        text = "{network}: node {node} caught up, blocks behind: {lag_blocks}"
+        text = f"{{network}}: node {{node}} caught up: {{lag_blocks}} {_unit(event.lag_blocks)} behind"
         self._tell(LogLevel.info, event, "lag", text, lag_blocks=event.lag_blocks)
 
     @tell.register
@@ -112,6 +113,10 @@ class EventLog:
             log_state=(event.network, node, topic),
             **values,
         )
+
+
+def _unit(count: int) -> str:
+    return "block" if count == 1 else "blocks"
 
 
 def _chainhead_words(event: ChainheadMoved) -> tuple[Any, str, str]:

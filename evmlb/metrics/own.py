@@ -209,7 +209,7 @@ OWN: tuple[Family, ...] = (
     Family(
         "gauge",
         "evmlb_node_lag_blocks",
-        "Blocks behind the chainhead as it was known when the node answered.",
+        "Blocks behind the chainhead; of a node that answers no more, by its last head.",
         NODE,
         per_node(lambda node, network, _: blocks_behind(node, network)),
     ),

@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from treq.client import HTTPClient
 from treq.testing import RequestTraversalAgent
 from twisted.internet.address import IPv4Address
-from twisted.internet.task import Clock
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.admin.readiness import Readiness
@@ -23,6 +24,7 @@ from evmlb.metrics import Metrics, MetricsSource, Page
 from evmlb.network import Network
 from evmlb.node import Poll
 from evmlb.stats import FrontStats, NetworkStats
+from tests.admin.support import TurningClock
 from tests.support import network_config, node_config, nodes_of
 
 KEY = "0123456789abcdef"
@@ -41,7 +43,7 @@ class BrokenMetrics:
 
 class AdminTests(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = TurningClock()
         self.networks = [Network(network_config(*nodes_of("a b", "m", "f"), name=name), 0.0) for name in ("one", "two")]
         self.stats = {network.name: NetworkStats(4) for network in self.networks}
         self.views = {
@@ -65,7 +67,7 @@ class AdminTests(SynchronousTestCase):
         """Status, body and headers."""
         asking = self.client.request(method, f"http://admin.test{path}", **settings)
         for _ in range(50):
-            self.clock.advance(0)
+            self.clock.turn()
             self.agent.flush()
         response = self.successResultOf(asking)
         return response.code, self.successResultOf(response.text()), response.headers
@@ -202,7 +204,7 @@ class SiteTests(SynchronousTestCase):
     """What goes over the wire: limits, headers, connections."""
 
     def setUp(self) -> None:
-        self.clock = Clock()
+        self.clock = TurningClock()
         self.steps = 0
         network = Network(network_config(name="one"), 0.0)
         views = {"one": NetworkView(network, NetworkStats(1), (Counter(),))}
@@ -227,8 +229,7 @@ class SiteTests(SynchronousTestCase):
 
     def send(self, data: bytes, turns: int = 20) -> bytes:
         self.protocol.dataReceived(data)
-        for _ in range(turns):
-            self.clock.advance(0)
+        self.clock.turn(turns)
         return self.transport.value()
 
     def test_headers(self) -> None:
@@ -289,8 +290,8 @@ class SiteTests(SynchronousTestCase):
         """When the client leaves, its page is not made any further."""
         self.send(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n", turns=3)
         self.assertEqual(self.steps, 3)
-        self.protocol.connectionLost(None)
-        self.clock.pump([0] * 20)
+        self.protocol.connectionLost(Failure(ConnectionDone()))
+        self.clock.turn(20)
         self.assertEqual(self.steps, 3)
         self.assertEqual(self.transport.value(), b"")
 
