@@ -100,8 +100,8 @@ class ParseCallTests(SynchronousTestCase):
             (-32600, b'{"id":1,"ID":2,"method":"a"}'),
             (-32600, b'{"id":1,"id":2,"method":"a"}'),
             (-32600, b'{"id":1,"method":"a","params":[],"params":[1]}'),
-            (-32600, b'{"id":1,"method":"a","params":' + b"[" * 5000 + b"]" * 5000 + b"}"),
-            (-32600, b"[" * 5000 + b"]" * 5000),
+            (-32600, b'{"id":1,"method":"a","params":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+            (-32600, b"[" * 100_000 + b"]" * 100_000),
         ):
             with self.assertRaises(InvalidCall, msg=body[:80]) as caught:
                 parse_call(body)

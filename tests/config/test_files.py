@@ -179,7 +179,7 @@ class Meaning(SynchronousTestCase):
         self.assertEqual(names, {"/b": "a:80", "/a": "a:80-2", "/xa": "a:80-3", "/::1": "[::1]:1"})
 
     def test_derived(self) -> None:
-        """Diff and threshold of the fallback follow network_block_diff, and switching is enabled where there are fallback nodes."""
+        """Diff and threshold follow network_block_diff; switching is enabled where there are fallback nodes."""
         found = network(with_network("fallback_nodes: [{rpc_endpoint: http://f}]\nnetwork_block_diff: 9"))
         self.assertEqual((found.fallback_block_diff, found.switch_to_fallback_enabled), (9, True))
         self.assertEqual(found.switch_to_fallback_block_threshold, 9)

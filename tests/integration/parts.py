@@ -125,8 +125,14 @@ class ChildProcess:
             _running.discard(self)
 
     def freeze(self) -> None:
-        """Let it stand still (SIGSTOP): its port takes connections, and nothing answers."""
-        self._started().send_signal(signal.SIGSTOP)
+        """Let it stand still (SIGSTOP): its port takes connections, and nothing answers.
+
+        Returns when every thread has stopped: the signal takes effect on each a little later.
+        """
+        process = self._started()
+        process.send_signal(signal.SIGSTOP)
+        if Path("/proc/self/task").exists():
+            wait_until(lambda: _is_stopped(process.pid), STOP_SECONDS, f"{self.name} to stand still")
 
     def thaw(self) -> None:
         """Let it go on."""
@@ -147,6 +153,12 @@ class ChildProcess:
         if status is not None:
             raise StartFailed(f"{self.name} ended with status {status}")
         return self.is_ready()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether all threads of a process are stopped (state T, the first word behind the name in parentheses)."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return all(task.joinpath("stat").read_text().rpartition(")")[2].split()[0] in "Tt" for task in tasks)
 
 
 class Anvil(ChildProcess):
