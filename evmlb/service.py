@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from evmlb import __version__, logs
 from evmlb.admin.readiness import Readiness
@@ -37,8 +38,9 @@ from evmlb.polling import NodePoller, spread
 from evmlb.routing import Router
 from evmlb.upstream.exporter import Exporter
 from evmlb.upstream.http import HttpUpstream
+from evmlb.wire.ports import ports_of
 from evmlb.wire.reactor import native_loop
-from evmlb.wire.sockets import BuildFactory, Listener, bind_tcp, listen, raise_descriptor_limit
+from evmlb.wire.sockets import BuildFactory, bind_tcp, raise_descriptor_limit
 
 CONNECT_SECONDS = 2.0
 """Connecting to a node takes at most this, or ``rpc_timeout`` if that is shorter."""
@@ -205,37 +207,47 @@ class FrontService(Service):
 
     def __init__(self, balancer: Balancer) -> None:
         self._balancer = balancer
-        self._sockets: list[socket.socket] = []
-        self._listeners: list[Listener] = []
+        self._ports: list[Any] | None = None
+        self._failure: Failure | None = None
         self.listening: Deferred[list[int]] = Deferred()
         """Fires with the port numbers once connections are accepted."""
 
     def privilegedStartService(self) -> None:
-        """Bind, while privileges are there. Not everyone who runs services calls this (``twist`` does not)."""
+        """Open the ports, while privileges are there. Not everyone who runs services calls this (``twist`` does not).
+
+        Raises ``OSError`` or ``CannotListenError``.
+        """
         super().privilegedStartService()
-        if not self._balancer.config.listen and not self._sockets:
-            self._sockets.append(bind_tcp(self._balancer.config.port))
+        if self._ports is None:
+            self._ports = []
+            self._open_ports(self._ports)
+
+    def _open_ports(self, ports: list[Any]) -> None:
+        config = self._balancer.config
+        reactor, factory = ports_of(self._balancer.reactor), BuildFactory(self._balancer.front.build)
+        if not config.listen:
+            ports.append(adopt(reactor, bind_tcp(config.port), factory))
+        for text in config.listen:
+            opening = maybeDeferred(serverFromString(reactor, text).listen, factory)
+            opening.addCallbacks(ports.append, self._failed)
+        if self._failure is not None:
+            self._failure.raiseException()
+
+    def _failed(self, failure: Failure) -> None:
+        """A port that cannot be opened at once is told by an exception; one that fails later ends the program."""
+        self._failure = failure
+        if self.running:
+            _log.critical("cannot listen: {why}", why=failure.getErrorMessage())
+            self._balancer.reactor.stop()
 
     def startService(self) -> None:
-        """Listen."""
+        """Serve."""
         self.privilegedStartService()
         super().startService()
-        Deferred.fromCoroutine(self._listen()).addErrback(self._failed)
-
-    async def _listen(self) -> None:
-        balancer = self._balancer
-        for sock in self._sockets:
-            self._listeners.append(await listen(balancer.reactor, sock, balancer.front.build))
-        for text in balancer.config.listen:
-            port = await serverFromString(balancer.reactor, text).listen(BuildFactory(balancer.front.build))
-            self._listeners.append(Listener(getattr(port.getHost(), "port", 0), port.stopListening))
-        ports = [listener.port for listener in self._listeners]
-        _log.info("serving {networks} on {ports}", networks=", ".join(balancer.networks), ports=ports)
-        self.listening.callback(ports)
-
-    def _failed(self, failure: Any) -> None:
-        _log.failure("cannot listen", failure)
-        self._balancer.reactor.stop()
+        hosts = [port.getHost() for port in self._ports or ()]
+        where = ", ".join(str(getattr(host, "port", None) or getattr(host, "name", host)) for host in hosts)
+        _log.info("serving {networks} on {where}", networks=", ".join(self._balancer.networks), where=where)
+        self.listening.callback([getattr(host, "port", 0) for host in hosts])
 
     def stopService(self) -> Deferred[None]:
         """Drain: see the module's head."""
@@ -248,8 +260,8 @@ class FrontService(Service):
         balancer.front.closes_connections = True
         if config.shutdown_delay_seconds:
             await deferLater(balancer.reactor, config.shutdown_delay_seconds)
-        for listener in self._listeners:
-            await listener.stop()
+        for port in self._ports or ():
+            await maybeDeferred(port.stopListening)
         emptied = balancer.front.drain()
         emptied.addTimeout(config.shutdown_grace_seconds, balancer.reactor)
         try:
@@ -257,6 +269,18 @@ class FrontService(Service):
         except Exception:
             _log.info("cutting off {count} connections that did not end in time", count=len(balancer.front.lanes))
             balancer.front.abort()
+
+
+def adopt(reactor: Any, sock: socket.socket, factory: Any) -> Any:
+    """Listen on a bound socket; the reactor has its own descriptor of it then."""
+    sock.listen()
+    port = reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
+    sock.close()
+    return port
+
+
+def _cannot_listen(failure: Failure) -> None:
+    _log.critical("cannot listen for operators: {why}", why=failure.getErrorMessage())
 
 
 class AdminService(Service):
@@ -273,35 +297,32 @@ class AdminService(Service):
             balancer.readiness,
             balancer.now,
         )
-        self._socket: socket.socket | None = None
-        self._ports: list[Any] = []
+        self._ports: list[Any] | None = None
         self.port = 0
 
     def privilegedStartService(self) -> None:
-        """Bind, while privileges are there."""
+        """Open the port, while privileges are there, on Twisted's own transports: nothing here is hot."""
         super().privilegedStartService()
-        if not self._balancer.config.admin_listen and self._socket is None:
-            self._socket = bind_tcp(self._balancer.config.metrics_port)
+        if self._ports is not None:
+            return
+        self._ports = []
+        config, reactor = self._balancer.config, self._balancer.reactor
+        if not config.admin_listen:
+            self._ports.append(adopt(reactor, bind_tcp(config.metrics_port), self._site))
+            self.port = self._ports[0].getHost().port
+        for text in config.admin_listen:
+            listening = maybeDeferred(serverFromString(reactor, text).listen, self._site)
+            listening.addCallbacks(self._ports.append, _cannot_listen)
 
     def startService(self) -> None:
-        """Listen, on Twisted's own transports: nothing here is hot."""
+        """Serve."""
         self.privilegedStartService()
         super().startService()
-        if self._socket is not None:
-            self._socket.listen()
-            self.port = self._socket.getsockname()[1]
-            self._ports.append(
-                self._balancer.reactor.adoptStreamPort(self._socket.fileno(), self._socket.family, self._site)
-            )
-            self._socket.close()
-        for text in self._balancer.config.admin_listen:
-            listening = serverFromString(self._balancer.reactor, text).listen(self._site)
-            listening.addCallbacks(self._ports.append, lambda failure: _log.failure("cannot listen", failure))
 
     def stopService(self) -> Deferred[None]:
         """Close the port."""
         super().stopService()
-        closing = [maybeDeferred(port.stopListening) for port in self._ports]
+        closing = [maybeDeferred(port.stopListening) for port in self._ports or ()]
         return DeferredList(closing).addCallback(lambda _: None)
 
 

@@ -1,7 +1,4 @@
-"""Listening and connecting: on the loop's own transports where the reactor has a loop, else on Twisted's.
-
-The callers see Twisted protocols and Deferreds either way.
-"""
+"""Sockets, and connecting: on the loop's own transports where the reactor has a loop, else on Twisted's."""
 
 from __future__ import annotations
 
@@ -10,11 +7,10 @@ import errno
 import resource
 import socket
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet import endpoints, interfaces
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 
@@ -57,33 +53,6 @@ def _bound(family: socket.AddressFamily, address: tuple[str, int], *, v6only: bo
         sock.close()
         raise
     return sock
-
-
-class Listener:
-    """A listening port. ``stop`` accepts no more; connections that stand are untouched."""
-
-    def __init__(self, port: int, stop: Callable[[], Any]) -> None:
-        self.port = port
-        self._stop = stop
-
-    def stop(self) -> Deferred[None]:
-        """Stop accepting."""
-        return maybeDeferred(self._stop).addCallback(lambda _: None)
-
-
-async def listen(reactor: Any, sock: socket.socket, build: Build) -> Listener:
-    """Accept on a bound socket; ``build`` makes a protocol per connection."""
-    port = sock.getsockname()[1] if sock.family != socket.AF_UNIX else 0
-    loop = native_loop(reactor)
-    if loop is None:
-        sock.listen(BACKLOG)
-        factory = BuildFactory(build)
-        twisted_port = reactor.adoptStreamPort(sock.fileno(), sock.family, factory)
-        sock.close()  # the reactor has its own descriptor of it now
-        return Listener(port, twisted_port.stopListening)
-    creating = loop.create_server(lambda: NativeTransport(build), sock=sock, backlog=BACKLOG)
-    server = await Deferred.fromFuture(asyncio.ensure_future(creating, loop=loop))
-    return Listener(port, server.close)
 
 
 class BuildFactory(Factory):

@@ -221,6 +221,27 @@ class EdgesTests(ProcessCase):
         self.assertIn('evmlb_requests_in_flight{network="net"} 0.0', evmlb.metrics())
         evmlb.end()
 
+    def test_listen_strings(self) -> None:
+        """Endpoint strings open TCP, IPv6 and UNIX ports, on either kind of reactor; nothing is left of them."""
+        node = self.node()
+        for reactor in ("asyncio", "epoll"):
+            path = f"{self.mktemp()[-40:].replace('/', '-')}.sock"
+            port, port6 = free_port(), free_port()
+            listen = f"listen: ['tcp:{port}:interface=127.0.0.1', 'tcp6:{port6}:interface=\\:\\:1', 'unix:{path}']\n"
+            evmlb = self.evmlb(
+                config_text(node.port, top=listen),
+                command=(*TWISTD, f"--reactor={reactor}", "evmlb"),
+            )
+            unix = socket.socket(socket.AF_UNIX)
+            unix.connect(str(evmlb.folder / path))
+            clients = (socket.create_connection(("127.0.0.1", port)), socket.create_connection(("::1", port6)), unix)
+            for client in clients:
+                with client:
+                    client.sendall(cut_call("/net", CALL))
+                    self.assertEqual(read_answer(client)[0], 200)
+            evmlb.end()
+            self.assertEqual([left for left in os.listdir(evmlb.folder) if left.startswith(path)], [])
+
     def test_half_closed_client(self) -> None:
         """A client that sends its request and then a FIN still gets its answer."""
         node = self.node(delay_seconds=0.3)
