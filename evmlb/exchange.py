@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 SWEEP_SECONDS = 0.01
 
+WAITING, SHORT, HELD, STREAMING, PAUSED = range(5)
+"""How far an attempt is: no byte of an answer yet; the same, but with less than its full time, as the request's own
+ends before; held back; on its way to the client; the same, but the client does not read."""
+
 
 class Exchange:
     """One client request. ``call`` is None for what is not JSON-RPC: it is passed on as it came."""
@@ -37,7 +41,6 @@ class Exchange:
         "headers",
         "http_method",
         "klass",
-        "last_verdict",
         "node",
         "pending",
         "retry_after_seconds",
@@ -45,6 +48,7 @@ class Exchange:
         "started",
         "target",
         "tried",
+        "verdicts",
     )
 
     def __init__(self, downstream: Downstream, call: Call | None, body: bytes, client_address: str, now: float) -> None:
@@ -68,7 +72,7 @@ class Exchange:
         # the uncommon rest: only read after a failure
         self.saved: tuple[Attempt, AnswerHead, list[bytes]] | None = None
         self.blamed: tuple[tuple[Node, str], ...] = ()
-        self.last_verdict: Verdict | None = None
+        self.verdicts: tuple[Verdict, ...] = ()  # of the attempts that ended badly
         self.retry_after_seconds: int | None = None
         self.pending: Any = None  # the timer of a pause before the same node is asked again
 
@@ -76,7 +80,7 @@ class Exchange:
 class Attempt:
     """One sending of one exchange to one node; the sink of what comes back."""
 
-    __slots__ = ("_router", "deadline", "exchange", "flight", "node", "repeatable", "streaming")
+    __slots__ = ("_router", "deadline", "exchange", "flight", "node", "repeatable", "stage")
 
     def __init__(self, router: Router, exchange: Exchange, node: Node, deadline: float) -> None:
         self._router = router
@@ -85,7 +89,7 @@ class Attempt:
         self.deadline = deadline
         self.flight: Flight | None = None
         self.repeatable = exchange.klass is not MethodClass.UNSAFE
-        self.streaming = False
+        self.stage = WAITING
 
     def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
         """The whole answer is there."""
@@ -109,7 +113,7 @@ class Attempt:
 
     def failed(self, fault: Fault, detail: str, sent: bool) -> None:
         """There is no whole answer."""
-        self._router.failed(self, fault, detail)
+        self._router.failed(self, fault, detail, sent)
 
 
 class InFlight:
@@ -129,9 +133,11 @@ class InFlight:
 
     def _tick(self) -> None:
         self.timer = None
-        self.sweep()
-        if self.attempts or self.queues:
-            self.watch()
+        try:
+            self.sweep()
+        finally:
+            if self.attempts or self.queues:
+                self.watch()
 
     def sweep(self) -> None:
         """End the attempts, and the waiting, whose time is up."""

@@ -11,7 +11,7 @@ suspect; the rest of ``rpc_retries`` decide. A loop never ends by a failure, and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import orjson
@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from evmlb.chain import parse_quantity, parse_syncing
+from evmlb.chain import Syncing, parse_quantity, parse_syncing
 from evmlb.config.schema import NetworkConfig
 from evmlb.errors import Fault
 from evmlb.events import Events
@@ -36,7 +36,8 @@ LOAD_SECONDS = 5.0
 BACK_OFF_SECONDS = 0.25
 SPREAD_SECONDS = 1.0
 """The first polls are spread over this time, or over the interval if that is shorter; the first node's is at once."""
-MAX_ANSWER_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_QUESTION_ID = 1
 
 
 class AskFailed(Exception):
@@ -55,6 +56,9 @@ class _Question:
     def __init__(self, upstream: Upstream) -> None:
         self.flight: Flight | None = None
         self._upstream = upstream
+        self._head: AnswerHead | None = None  # of a large answer
+        self._parts: list[bytes] = []
+        self._size = 0
         self.answer: Deferred[object] = Deferred(lambda _: upstream.cancel(self))
 
     def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
@@ -62,25 +66,35 @@ class _Question:
         try:
             body = orjson.loads(b"".join(parts))
         except ValueError:
-            body = None
+            self._fail(Fault.GARBAGE, f"HTTP {head.status} without JSON")
+            return
         if not isinstance(body, dict) or ("result" not in body and "error" not in body):
-            fault = Fault.GARBAGE if head.status == 200 else Fault.HTTP_ERROR
-            self._fail(fault, f"HTTP {head.status} without a JSON-RPC answer")
+            self._fail(Fault.GARBAGE, f"HTTP {head.status} without a JSON-RPC answer")
         elif body.get("error") is not None:
             self._fail(Fault.RPC_ERROR, _words(body["error"]))
-        else:
+        elif body.get("id") not in (_QUESTION_ID, None):
+            self._fail(Fault.GARBAGE, "the id is not the one asked with")
+        elif not self.answer.called:
             self.answer.callback(body.get("result"))
 
     def began(self, head: AnswerHead, parts: list[bytes]) -> None:
-        """No answer to a question of ours is that large."""
-        self._upstream.cancel(self)
-        self._fail(Fault.GARBAGE, "the answer is too large")
+        """A large answer: a block with very many transactions may be one."""
+        self._head, self._parts = head, []
+        for part in parts:
+            self.streamed(part)
 
     def streamed(self, data: bytes) -> None:
-        """Not reached: ``began`` ends it."""
+        """Collect it, up to a bound."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > MAX_ANSWER_BYTES and not self.answer.called:
+            self._upstream.cancel(self)
+            self._fail(Fault.GARBAGE, "the answer is too large")
 
     def ended(self) -> None:
-        """Not reached: ``began`` ends it."""
+        """Read it."""
+        if self._head is not None:
+            self.answered(self._head, self._parts)
 
     def progressed(self) -> None:
         """The try's own time-out counts, nothing else."""
@@ -103,7 +117,7 @@ def _words(error: object) -> str:
 def ask(upstream: Upstream, method: str, params: object = ()) -> Deferred[object]:
     """Ask a node; fires with the result, or fails with :class:`AskFailed`. Cancelling it ends the upstream work."""
     question = _Question(upstream)
-    upstream.send(question, call_body(method, params))
+    upstream.send(question, call_body(method, params, _QUESTION_ID))
     return question.answer
 
 
@@ -148,8 +162,10 @@ class NodePoller:
         self._tries = max(1, config.rpc_retries)
         self._loops: list[tuple[LoopingCall, float]] = []
         self._starting: list[Any] = []
-        self._under_way: Deferred[Any] | None = None
+        self._under_way: dict[str, Deferred[Any]] = {}
         self._asked_at: dict[str, float] = {}
+        self._chain_id: int | None = None  # said in this round
+        self._syncing: Syncing | None = None  # said last
         self.outcomes: Counter[str] = Counter()
         """How often polls ended how: ``ok``, ``load_error``, or the value of a fault."""
 
@@ -176,14 +192,18 @@ class NodePoller:
         for loop, _ in self._loops:
             if loop.running:
                 loop.stop()
-        if self._under_way is not None:
-            self._under_way.cancel()
+        for under_way in tuple(self._under_way.values()):
+            under_way.cancel()
 
     # one round
 
     def _round(self) -> Deferred[None]:
-        self._under_way = Deferred.fromCoroutine(self._poll())
-        return self._under_way.addErrback(self._survive)
+        return self._watch("poll", self._poll())
+
+    def _watch(self, what: str, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
+        """Run something that ``stop`` gives up, and that ends no loop whatever goes wrong."""
+        running = self._under_way[what] = Deferred.fromCoroutine(coroutine)
+        return running.addErrback(self._survive)
 
     def _survive(self, failure: Any) -> None:
         """Whatever went wrong in a round, the next one comes; being stopped is nothing wrong."""
@@ -191,6 +211,7 @@ class NodePoller:
             self.log.failure("a poll of {node} went wrong", failure, node=self._node.name)
 
     async def _poll(self) -> None:
+        self._chain_id = None
         for left in range(self._tries - 1, -1, -1):
             try:
                 poll = await self._try()
@@ -201,7 +222,8 @@ class NodePoller:
             else:
                 self.outcomes["ok"] += 1
                 self._publish(self._network.observe_poll(self._node, poll, self._now()))
-                await self._ask_details()
+                if self._due("details", DETAILS_SECONDS):
+                    self._watch("details", self._ask_details())  # beside the loop: nothing waits for it
                 return
 
     def _note_failure(self, error: Exception, *, final: bool) -> None:
@@ -215,14 +237,13 @@ class NodePoller:
         return Deferred.fromCoroutine(self._ask_all()).addTimeout(self._try_seconds, self._reactor)
 
     async def _ask_all(self) -> Poll:
-        chain_id = None
         checks = self._node.config.check_chain_id
-        if self._node.chain_id_wanted or (checks and self._due("chain_id", CHAIN_ID_SECONDS)):
-            chain_id = self._number(await self._ask("eth_chainId"), "eth_chainId")
+        wanted = self._node.chain_id_wanted and self._chain_id is None
+        if wanted or (checks and self._due("chain_id", CHAIN_ID_SECONDS)):
+            self._chain_id = self._number(await self._ask("eth_chainId"), "eth_chainId")
             self._asked_at["chain_id"] = self._now()
-        syncing = self._node.syncing
-        if syncing is not None or self._due("syncing", SYNCING_SECONDS):
-            syncing = await self._syncing()
+        if self._syncing is not None or self._due("syncing", SYNCING_SECONDS):
+            self._syncing = await self._ask_syncing()
             self._asked_at["syncing"] = self._now()
         started_at = self._now()
         number = self._number(await self._ask("eth_blockNumber"), "eth_blockNumber")
@@ -232,14 +253,14 @@ class NodePoller:
             number=number,
             latency_seconds=latency,
             started_at=started_at,
-            chain_id=chain_id,
-            syncing=syncing,
+            chain_id=self._chain_id,
+            syncing=self._syncing,
             block_hash=block_hash,
             block_timestamp=timestamp,
             unix_time=None if timestamp is None else self._unix_time(),
         )
 
-    async def _syncing(self) -> Any:
+    async def _ask_syncing(self) -> Syncing | None:
         """What ``eth_syncing`` says; a node that does not answer it (many providers) counts as done."""
         try:
             return parse_syncing(await self._ask("eth_syncing"))
@@ -263,8 +284,6 @@ class NodePoller:
 
     async def _ask_details(self) -> None:
         """Client version and peers, for people: their failure means nothing."""
-        if not self._due("details", DETAILS_SECONDS):
-            return
         self._asked_at["details"] = self._now()
         version = await self._optional("web3_clientVersion")
         peers = parse_quantity(await self._optional("net_peerCount"))
@@ -291,11 +310,16 @@ class NodePoller:
 
     # load
 
-    async def _load_round(self) -> None:
+    def _load_round(self) -> Deferred[None]:
+        return self._watch("load", self._ask_load())
+
+    async def _ask_load(self) -> None:
         if self._load_source is None:
             return
         try:
             load: float | None = await self._load_source.fetch().addTimeout(self._try_seconds, self._reactor)
+        except defer.CancelledError:
+            raise
         except Exception as error:
             # whatever an exporter does must not end the loop; a load that is unknown sorts last
             self.log.debug("load of {node}: {error}", node=self._node.name, error=error)

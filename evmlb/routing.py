@@ -18,8 +18,9 @@ than a few plain calls between two writes (``make bench``). Deadlines are one ta
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -28,7 +29,7 @@ from evmlb.chain import parse_quantity
 from evmlb.config.schema import Role
 from evmlb.errors import ALL_FULL, BAD_UPSTREAM, DEADLINE, NO_NODE, RATE_LIMITED, Fault, Refusal
 from evmlb.events import Events
-from evmlb.exchange import Attempt, Exchange, InFlight
+from evmlb.exchange import HELD, PAUSED, SHORT, STREAMING, WAITING, Attempt, Exchange, InFlight
 from evmlb.interfaces import AnswerHead, Upstream
 from evmlb.jsonrpc import (
     Answer,
@@ -45,7 +46,15 @@ from evmlb.node import Node
 from evmlb.policy.affinity import Filters
 from evmlb.policy.balancing import Chooser
 from evmlb.policy.nulls import is_doubtful
-from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, Verdict, judge_answer, judge_fault, judge_status
+from evmlb.policy.verdicts import (
+    ANSWER,
+    NULL_ELSEWHERE,
+    OUT_OF_TIME,
+    Verdict,
+    judge_answer,
+    judge_fault,
+    judge_status,
+)
 from evmlb.stats import NetworkStats
 
 FIRST_POLL_SECONDS = 3.0
@@ -55,6 +64,8 @@ AGAIN_SECONDS = 0.1
 MAX_QUEUED = 10_000
 """So many requests of one network may wait for a node to have room; more are refused at once."""
 _WHOLE_BATCH_BYTES = 16_384
+_OF_THE_TARGET = frozenset((Fault.HTTP_ERROR, Fault.GARBAGE, Fault.UNAUTHORIZED))
+"""What a path, a query or a header of the client's can bring about at a node that is well."""
 
 
 class Router:
@@ -83,10 +94,13 @@ class Router:
         self._publish = publish
         self._chooser = chooser
         self._later = later or in_flight._reactor.callLater
-        self._queue: deque[Exchange] = deque()
+        self._queue: OrderedDict[Exchange, None] = OrderedDict()  # for any node, first come first served
+        self._bound: OrderedDict[Exchange, None] = OrderedDict()  # for certain nodes that are full
+        self._waking = False
         self._waits_until = in_flight.now() + FIRST_POLL_SECONDS
-        self._first_byte = _by_class(config.rpc_timeout_seconds, config.slow_timeout_seconds)
         self._whole = _by_class(config.request_timeout_seconds, config.slow_request_timeout_seconds)
+        first_byte = _by_class(config.rpc_timeout_seconds, config.slow_timeout_seconds)
+        self._first_byte = tuple(map(min, first_byte, self._whole))
         self._stream_idle = config.stream_idle_timeout_seconds
         self._tries = 1 + config.rpc_retries
         self._is_local = tuple(node.role is Role.LOCAL for node in network.nodes)
@@ -96,10 +110,16 @@ class Router:
     def submit(self, exchange: Exchange) -> None:
         """Take a request. Its downstream hears the end of it, perhaps before this returns."""
         started = exchange.started
-        exchange.deadline = started + self._whole[exchange.klass]
+        klass = exchange.klass
+        exchange.deadline = started + self._whole[klass]
         self.stats.in_flight += 1
         candidates = self.network.order.candidates
-        if not candidates or exchange.klass is not MethodClass.FAST or not self.network.started:
+        if (
+            (klass is not MethodClass.FAST and (klass is not MethodClass.SLOW or self.filters))
+            or not candidates
+            or self._queue
+            or not self.network.started
+        ):
             self._submit_with_care(exchange, started)
             return
         node = candidates[0] if self._chooser is None else self._chooser.first(self.network.order)
@@ -109,11 +129,13 @@ class Router:
             self._send(exchange, node, started)
 
     def _submit_with_care(self, exchange: Exchange, now: float) -> None:
-        """Whatever is not a fast call with a free node at hand."""
+        """Whatever does not simply go to a free node at hand."""
         if not self.network.started and now < self._waits_until:
             self._enqueue(exchange)
             return
-        node = self._trial(exchange, now) or self._next_node(exchange, now)
+        node = self._trial(exchange, now)
+        if node is None and not self._queue:
+            node = self._next_node(exchange, now)
         if node is not None:
             self._send(exchange, node, now)
         elif self.network.order.candidates:
@@ -132,31 +154,45 @@ class Router:
         return node
 
     def _next_node(self, exchange: Exchange, now: float) -> Node | None:
-        """The node to try next: untried, with room, preferring the one that holds the filter in question."""
-        tried = exchange.tried
-        holder = self._holder(exchange, now)
-        if holder is not None and holder not in tried and holder in self.network.order.candidates:
-            return holder
-        if not tried and self._chooser is not None and self.network.order.serving:
-            first = self._chooser.first(self.network.order)
-            if first.in_flight < first.capacity:
-                return first
-        for node in self.network.order.candidates:
-            if node not in tried and node.in_flight < node.capacity:
+        """The node to try next: untried and with room."""
+        for node in self._eligible(exchange, now):
+            if node.in_flight < node.capacity:
                 return node
         return None
 
-    def _holder(self, exchange: Exchange, now: float) -> Node | None:
-        call = exchange.call
+    def _eligible(self, exchange: Exchange, now: float) -> Sequence[Node]:
+        """The untried nodes that may be asked, full ones too, in the order in which they should be."""
+        order = self.network.order
+        nodes = order.candidates
+        holder = self._holder(exchange.call, now)
+        if holder is not None and holder in nodes:
+            # while it may serve, nobody else knows the filter; another one with the same id may be another client's
+            nodes = (holder,) if _uses_filter(exchange.call) else (holder, *nodes)
+        elif self._chooser is not None and order.serving and not exchange.tried:
+            nodes = (self._chooser.first(order), *nodes)
+        tried = exchange.tried
+        return [node for node in nodes if node not in tried] if tried else nodes
+
+    def _holder(self, call: Call | None, now: float) -> Node | None:
+        """The node that holds the filter which a call uses, or where a new one should be made."""
         if call is None or not self.filters:
             return None
-        if call.method in FILTER_USE:
-            filter_id = _first_param(call)
-            return self.filters.holder(filter_id, now) if filter_id else None
-        return self.filters.latest_holder(now) if call.method in FILTER_CREATION else None
+        members = (call,) if call.members is None else call.members
+        for member in members:
+            if member.method in FILTER_USE:
+                filter_id = _first_param(member)
+                holder = self.filters.holder(filter_id, now) if filter_id else None
+                if holder is not None:
+                    return holder
+        creates = any(member.method in FILTER_CREATION for member in members)
+        return self.filters.latest_holder(now) if creates else None
 
     def _send(self, exchange: Exchange, node: Node, now: float) -> None:
-        attempt = Attempt(self, exchange, node, min(now + self._first_byte[exchange.klass], exchange.deadline))
+        deadline = now + self._first_byte[exchange.klass]
+        attempt = Attempt(self, exchange, node, deadline)
+        if deadline > exchange.deadline:
+            attempt.deadline = exchange.deadline
+            attempt.stage = SHORT
         exchange.attempt = attempt
         exchange.node = node
         exchange.attempts += 1
@@ -206,12 +242,13 @@ class Router:
         if node.troubled:
             self._publish(self.network.record_success(node, now))
         if exchange.blamed:
-            self._prove(exchange, now)
+            self._prove(exchange, node, now)
 
-    def _prove(self, exchange: Exchange, now: float) -> None:
+    def _prove(self, exchange: Exchange, by: Node, now: float) -> None:
         """Another node answered what these could not: it was their doing."""
         for node, reason in exchange.blamed:
-            self._publish(self.network.record_failure(node, reason, now, proven=True))
+            if node is not by:
+                self._publish(self.network.record_failure(node, reason, now, proven=True))
 
     def _learn(self, node: Node, call: Call, parts: list[bytes]) -> None:
         """What an answer passing by tells of the chain and of filters."""
@@ -219,14 +256,28 @@ class Router:
             number = parse_quantity(_result(parts))
             if number is not None and number > (self.network.chainhead or 0):
                 self._publish(self.network.observe_head(node, number, self._now()))
-        elif call.method in FILTER_CREATION:
-            filter_id = _result(parts)
-            if isinstance(filter_id, str):
-                self.filters.record_created(filter_id.encode(), node, self._now())
-        elif call.method == "eth_uninstallFilter":
+        elif call.members is not None:
+            if any(member.method in _FILTER_CHANGES for member in call.members):
+                results = _results(parts)
+                for member in call.members:
+                    self._learn_filter(node, member, results.get(member.id))
+        elif call.method in _FILTER_CHANGES:
+            self._learn_filter(node, call, _result(parts))
+
+    def _learn_filter(self, node: Node, call: Call, result: object) -> None:
+        if call.method in FILTER_CREATION and isinstance(result, str):
+            self.filters.record_created(result.encode(), node, self._now())
+        elif call.method == "eth_uninstallFilter" and result is True:
             self.filters.record_removed(_first_param(call))
 
     def _judge(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> Verdict:
+        verdict = self._judge_answer(attempt, head, parts)
+        exchange = attempt.exchange
+        if verdict.blame and (exchange.target or exchange.headers) and verdict.fault in _OF_THE_TARGET:
+            return replace(verdict, blame=False)
+        return verdict
+
+    def _judge_answer(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> Verdict:
         call = attempt.exchange.call
         if call is None:
             return judge_status(head.status) if attempt.repeatable else ANSWER
@@ -260,21 +311,30 @@ class Router:
     def began(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> None:
         """The commit point: judge by the beginning; a good one cannot be taken back any more."""
         exchange = attempt.exchange
-        verdict = self._judge_beginning(exchange.call, head, parts)
-        if verdict.fault is not None and not (verdict.informative and exchange.klass is MethodClass.UNSAFE):
+        verdict = self._judge_beginning(attempt, head, parts)
+        if verdict.fault is not None and not (verdict.informative and not self._has_next(exchange, verdict)):
             self._upstreams[attempt.node.index].cancel(attempt)
             self._ended_badly(attempt, verdict, verdict.fault.value, None)
             return
-        attempt.streaming = True
+        attempt.stage = STREAMING
         exchange.committed = True
         self.progressed(attempt)
         exchange.downstream.begin(exchange, head, parts)
 
-    def _judge_beginning(self, call: Call | None, head: AnswerHead, parts: list[bytes]) -> Verdict:
-        if call is None:
-            return judge_status(head.status)
-        if head.is_encoded:
-            return judge_answer(200, Answer(AnswerKind.GARBAGE))
+    def _has_next(self, exchange: Exchange, verdict: Verdict) -> bool:
+        """Whether after this verdict another node would be asked."""
+        now = self._now()
+        return (
+            verdict.permits_retry(exchange.klass)
+            and exchange.attempts < self._limit()
+            and now < exchange.deadline
+            and bool(self._eligible(exchange, now))
+        )
+
+    def _judge_beginning(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> Verdict:
+        call = attempt.exchange.call
+        if call is None or head.is_encoded:
+            return self._judge(attempt, head, parts)
         if head.status == 200 and begins_plain_result(parts[0], call.id):
             return ANSWER
         beginning = b"".join(parts)
@@ -284,6 +344,10 @@ class Router:
 
     def progressed(self, attempt: Attempt) -> None:
         """A piece came: the answer has begun, so from now on the pause between pieces counts."""
+        if attempt.stage == PAUSED:
+            return
+        if attempt.stage < HELD:
+            attempt.stage = HELD
         attempt.deadline = min(self._now() + self._stream_idle, attempt.exchange.deadline)
 
     def ended(self, attempt: Attempt) -> None:
@@ -295,30 +359,36 @@ class Router:
     def pause(self, exchange: Exchange) -> None:
         """The client does not keep up: read no more of the answer, and do not count the time."""
         attempt = exchange.attempt
-        if attempt is not None and attempt.flight is not None and attempt.streaming:
+        if attempt is not None and attempt.stage == STREAMING and attempt.flight is not None:
+            attempt.stage = PAUSED
             attempt.deadline = exchange.deadline
             attempt.flight.pause()
 
     def resume(self, exchange: Exchange) -> None:
         """The client has room again."""
         attempt = exchange.attempt
-        if attempt is not None and attempt.flight is not None and attempt.streaming:
+        if attempt is not None and attempt.stage == PAUSED and attempt.flight is not None:
+            attempt.stage = STREAMING
             self.progressed(attempt)
             attempt.flight.resume()
 
     # an attempt ends badly
 
-    def failed(self, attempt: Attempt, fault: Fault, detail: str) -> None:
-        """There is no whole answer."""
-        self._ended_badly(attempt, judge_fault(fault, attempt.exchange.klass), detail, None)
+    def failed(self, attempt: Attempt, fault: Fault, detail: str, sent: bool) -> None:
+        """There is no whole answer. ``sent`` False: the node surely did not receive the request."""
+        self._ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
 
     def timed_out(self, attempt: Attempt) -> None:
-        """Its time is up."""
+        """Its time is up, or the whole request's, which is nobody's fault."""
         self._upstreams[attempt.node.index].cancel(attempt)
         exchange = attempt.exchange
-        fault = Fault.STALLED if attempt.streaming else Fault.TIMED_OUT
-        detail = "the answer stood still" if attempt.streaming else "no answer in time"
-        self._ended_badly(attempt, judge_fault(fault, exchange.klass), detail, None)
+        if attempt.stage == WAITING:
+            verdict, detail = judge_fault(Fault.TIMED_OUT, exchange.klass), "no answer in time"
+        elif attempt.stage == SHORT or attempt.deadline >= exchange.deadline:
+            verdict, detail = OUT_OF_TIME, "the request's time was up"
+        else:
+            verdict, detail = judge_fault(Fault.STALLED, exchange.klass), "the answer stood still"
+        self._ended_badly(attempt, verdict, detail, None)
 
     def _ended_badly(
         self, attempt: Attempt, verdict: Verdict, detail: str, answer: tuple[AnswerHead, list[bytes]] | None
@@ -329,7 +399,7 @@ class Router:
         self.stats.failed[node.index, exchange.klass, outcome] += 1
         if verdict.blame:
             self._blame(exchange, node, verdict, detail, now)
-        exchange.last_verdict = verdict
+        exchange.verdicts = (*exchange.verdicts, verdict)
         if answer is not None:
             self._save(exchange, attempt, verdict, *answer)
         if exchange.committed:
@@ -344,7 +414,7 @@ class Router:
         unreachable = verdict.fault is Fault.UNREACHABLE
         reason = f"{verdict.fault.value if verdict.fault else 'failed'}: {detail}"
         self._publish(self.network.record_failure(node, reason, now, proven=unreachable))
-        if not unreachable:
+        if not unreachable and all(node is not known for known, _ in exchange.blamed):
             exchange.blamed = (*exchange.blamed, (node, reason))
 
     def _save(
@@ -362,28 +432,29 @@ class Router:
                 exchange.retry_after_seconds = seconds if known is None else min(known, seconds)
 
     def _try_next(self, exchange: Exchange, now: float) -> None:
-        order = self.network.order
-        limit = max(self._tries, len(order.serving) + 1)
-        if exchange.last_verdict is NULL_ELSEWHERE:
-            limit = 2
-        node = self._next_node(exchange, now) if exchange.attempts < limit else None
+        limit = 2 if exchange.verdicts[-1] is NULL_ELSEWHERE else self._limit()
+        left = self._eligible(exchange, now) if exchange.attempts < limit else ()
+        node = next((node for node in left if node.in_flight < node.capacity), None)
         if node is not None:
             self.stats.failovers += 1
             self._send(exchange, node, now)
+        elif left and exchange.saved is None:
+            self._enqueue(exchange)
         elif self._may_ask_again(exchange):
             self._ask_again(exchange)
         else:
             self._conclude(exchange)
 
+    def _limit(self) -> int:
+        """So many attempts: as configured, yet each node of the serving tier and one of the next."""
+        return max(self._tries, len(self.network.order.serving) + 1)
+
     def _may_ask_again(self, exchange: Exchange) -> bool:
         """Nobody is untried. A node that could not be reached may be back in a moment."""
-        verdict = exchange.last_verdict
         return (
             exchange.attempts < self._tries
-            and verdict is not None
-            and verdict.blame
             and exchange.saved is None
-            and verdict.fault in (Fault.UNREACHABLE, Fault.DISCONNECTED)
+            and exchange.verdicts[-1].fault in (Fault.UNREACHABLE, Fault.DISCONNECTED)
         )
 
     def _ask_again(self, exchange: Exchange) -> None:
@@ -394,11 +465,13 @@ class Router:
         exchange.pending = None
         exchange.tried = ()
         now = self._now()
-        node = self._next_node(exchange, now)
-        if node is None or now >= exchange.deadline:
-            self._conclude(exchange)
-        else:
+        node = self._next_node(exchange, now) if now < exchange.deadline else None
+        if node is not None:
             self._send(exchange, node, now)
+        elif now < exchange.deadline and self.network.order.candidates:
+            self._enqueue(exchange)
+        else:
+            self._conclude(exchange)
 
     def _conclude(self, exchange: Exchange) -> None:
         """No node is left to ask: the best of what there is."""
@@ -412,11 +485,10 @@ class Router:
             self._refuse(exchange, self._refusal(exchange, now))
 
     def _refusal(self, exchange: Exchange, now: float) -> Refusal:
-        verdict = exchange.last_verdict
-        fault = verdict.fault if verdict else None
-        if fault is Fault.RATE_LIMITED:
+        faults = {verdict.fault for verdict in exchange.verdicts}
+        if faults == {Fault.RATE_LIMITED}:
             return Refusal(429, RATE_LIMITED.code, RATE_LIMITED.message, exchange.retry_after_seconds or 1)
-        if fault is Fault.TIMED_OUT or now >= exchange.deadline:
+        if now >= exchange.deadline or faults & {Fault.TIMED_OUT, Fault.STALLED}:
             return DEADLINE
         return BAD_UPSTREAM
 
@@ -432,7 +504,8 @@ class Router:
         self._attempts.pop(attempt, None)
         attempt.node.in_flight -= 1
         attempt.exchange.attempt = None
-        if self._queue:
+        if (self._queue or self._bound) and not self._waking:
+            self._waking = True
             self._later(0, self.wake)
 
     def _done(self, exchange: Exchange, now: float) -> None:
@@ -451,47 +524,59 @@ class Router:
         if exchange.pending is not None:
             exchange.pending.cancel()
             exchange.pending = None
-        if exchange in self._queue:
-            self._queue.remove(exchange)
-            self.stats.queued = len(self._queue)
+        self._queue.pop(exchange, None)
+        self._bound.pop(exchange, None)
+        self.stats.queued = len(self._queue) + len(self._bound)
         self._done(exchange, self._now())
 
     # waiting
 
     def _enqueue(self, exchange: Exchange) -> None:
-        if len(self._queue) >= MAX_QUEUED:
+        if self.stats.queued >= MAX_QUEUED:
             self._refuse(exchange, ALL_FULL)
             return
-        self._queue.append(exchange)
-        self.stats.queued = len(self._queue)
+        is_bound = bool(exchange.tried) or _uses_filter(exchange.call)
+        (self._bound if is_bound else self._queue)[exchange] = None
+        self.stats.queued += 1
         self._table.queues.add(self)
         self._table.watch()
 
     def wake(self) -> None:
         """A node may have room, or the order changed: serve those who wait, first come first served."""
-        for _ in range(len(self._queue)):
-            now = self._now()
-            if not self.network.started and now < self._waits_until:
-                break
-            exchange = self._queue[0]
-            node = self._next_node(exchange, now)
-            if node is None and self.network.order.candidates:
-                break
-            self._queue.popleft()
-            if node is None:
-                self._refuse(exchange, _no_node(self.network))
-            else:
-                self._send(exchange, node, now)
-        self.stats.queued = len(self._queue)
-        if not self._queue:
+        self._waking = False
+        if self.network.started or self._now() >= self._waits_until:
+            for exchange in tuple(self._bound):
+                if exchange in self._bound:
+                    self._offer(exchange, self._bound)
+            while self._queue and self._offer(next(iter(self._queue)), self._queue):
+                pass
+        self.stats.queued = len(self._queue) + len(self._bound)
+        if not self.stats.queued:
             self._table.queues.discard(self)
+
+    def _offer(self, exchange: Exchange, waiting: OrderedDict[Exchange, None]) -> bool:
+        """Let one that waits go on; False when it has to wait longer."""
+        now = self._now()
+        eligible = self._eligible(exchange, now)
+        node = next((node for node in eligible if node.in_flight < node.capacity), None)
+        if node is None and eligible:
+            return False
+        del waiting[exchange]
+        if node is not None:
+            self.stats.failovers += exchange.attempts > 0
+            self._send(exchange, node, now)
+        elif exchange.attempts:
+            self._conclude(exchange)
+        else:
+            self._refuse(exchange, _no_node(self.network))
+        return True
 
     def sweep_queue(self, now: float) -> None:
         """Refuse those who waited until their deadline; let go on those who waited for the first poll long enough."""
-        late = [exchange for exchange in self._queue if exchange.deadline <= now]
-        for exchange in late:
-            self._queue.remove(exchange)
-            self._refuse(exchange, DEADLINE)
+        for waiting in (self._queue, self._bound):
+            for exchange in [exchange for exchange in waiting if exchange.deadline <= now]:
+                if waiting.pop(exchange, self) is None:
+                    self._refuse(exchange, DEADLINE)
         self.wake()
 
 
@@ -504,12 +589,31 @@ def _no_node(network: Network) -> Refusal:
     return NO_NODE.saying(network.order.refusal or f"No valid endpoint available for network {network.name}")
 
 
+_FILTER_CHANGES = FILTER_CREATION | {"eth_uninstallFilter"}
+
+
+def _uses_filter(call: Call | None) -> bool:
+    if call is None:
+        return False
+    if call.members is not None:
+        return any(member.method in FILTER_USE for member in call.members)
+    return call.method in FILTER_USE
+
+
 def _result(parts: list[bytes]) -> object:
     """The result of a small answer."""
     try:
         return orjson.loads(b"".join(parts)).get("result")
     except (ValueError, AttributeError):
         return None
+
+
+def _results(parts: list[bytes]) -> dict[bytes, object]:
+    """The results of a small answer to a batch, by the bytes of their ids."""
+    try:
+        return {orjson.dumps(answer.get("id")): answer.get("result") for answer in orjson.loads(b"".join(parts))}
+    except (ValueError, AttributeError, TypeError):
+        return {}
 
 
 def _first_param(call: Call) -> bytes:

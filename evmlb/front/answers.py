@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evmlb.node import Node
 
 JSON = b"application/json"
+_MEMO_HEADS = 4096
 
 
 class Answers:
@@ -33,6 +34,8 @@ class Answers:
         key = (node.name, content_type)
         head = self._common.get(key)
         if head is None:
+            if len(self._common) >= _MEMO_HEADS:
+                self._common.clear()
             lines = status_line(200) + _content_type(content_type) + self._provenance(node.name, 1, False)
             head = self._common[key] = lines + b"Content-Length: "
         return head
@@ -58,9 +61,13 @@ class Answers:
         lines.append(connection(request, keep_alive))
         return b"".join(lines)
 
+    def refusal_status(self, refusal: Refusal) -> int:
+        """The HTTP status that an answer of our own travels with."""
+        return self._error_status or refusal.status
+
     def refusal(self, request: RequestHead | None, refusal: Refusal, attempts: int, keep_alive: bool) -> bytes:
         """The same for an answer of our own; without a request when it could not be read."""
-        lines = [status_line(self._error_status or refusal.status), _content_type(JSON)]
+        lines = [status_line(self.refusal_status(refusal)), _content_type(JSON)]
         if refusal.retry_after_seconds is not None:
             lines.append(b"Retry-After: %d\r\n" % refusal.retry_after_seconds)
         if request is not None and request.origin:

@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Iterable
 
 _MEMO_ENTRIES = 4096
+UNIX_PEER = "unix"
+"""What a peer without an address is called: a process on this machine, as near as one on loopback."""
 
 
 class ClientAddresses:
@@ -32,6 +34,8 @@ class ClientAddresses:
 
     def is_trusted(self, address: str) -> bool:
         """Whether an address is a proxy's that may speak for others."""
+        if address == UNIX_PEER:
+            return True
         try:
             parsed = ipaddress.ip_address(address)
         except ValueError:
@@ -49,11 +53,12 @@ class ClientAddresses:
                 return client  # not an address: nothing before it can be believed either
         return client
 
-    def forwarded_for(self, peer: str, value: bytes) -> bytes:
-        """The X-Forwarded-For to send on: the peer appended to what a trusted one said, else the peer alone."""
-        if value and self.is_trusted(peer):
-            return value + b", " + peer.encode()
-        return peer.encode()
+    def line(self, peer: str, value: bytes) -> bytes:
+        """The X-Forwarded-For line to send on: the peer appended to what a trusted one said, else the peer alone."""
+        known = value if self.is_trusted(peer) else b""
+        own = b"" if peer == UNIX_PEER else peer.encode()
+        hops = b", ".join(part for part in (known, own) if part)
+        return b"X-Forwarded-For: %b\r\n" % hops if hops else b""
 
 
 def plain_address(host: str) -> str:

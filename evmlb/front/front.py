@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from evmlb.config.schema import Config, LimitsConfig
 from evmlb.front.answers import Answers
-from evmlb.front.clients import ClientAddresses, plain_address
+from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
 from evmlb.front.lane import Lane
 from evmlb.routing import Router
 from evmlb.stats import FrontStats
@@ -52,7 +52,7 @@ class Front:
         if len(self.lanes) >= self._max_connections:
             self.stats.rejected += 1
             return None
-        lane = Lane(self, plain_address(getattr(address, "host", "") or "unix"))
+        lane = Lane(self, plain_address(getattr(address, "host", "") or UNIX_PEER))
         self.lanes.add(lane)
         self.stats.accepted += 1
         self.stats.open += 1
@@ -77,8 +77,7 @@ class Front:
         self._emptied = Deferred()
         for lane in tuple(self.lanes):
             if lane.is_idle:
-                lane.closing = True
-                lane.transport.loseConnection()
+                lane.close()
         if not self.lanes and not self._emptied.called:
             self._emptied.callback(None)
         return self._emptied
@@ -104,11 +103,14 @@ class Front:
     # what goes to nodes beside the body
 
     def forwarded(self, head: RequestHead, *, opaque: bool = False) -> bytes:
-        """Header lines of the client's that go to the node."""
+        """Header lines of the client's that go to the node, but for those that it means for us alone."""
         names = self.forward_headers + (_OPAQUE_HEADERS if opaque else ())
         if not names:
             return b""
-        return b"".join(b"%b: %b\r\n" % (name, value) for name, value in head.headers if name in names)
+        hop = {name.strip() for name in head.value(b"connection").lower().split(b",")}
+        return b"".join(
+            b"%b: %b\r\n" % (name, value) for name, value in head.headers if name in names and name not in hop
+        )
 
     def overview(self) -> bytes:
         """What ``GET /`` says: the networks and whether they can serve."""

@@ -5,15 +5,17 @@ already, waits in a bounded buffer until then, so pipelined answers come in orde
 one piece with a head that was seen before: it takes :meth:`Lane.dataReceived`, :meth:`Lane._request`,
 :meth:`Lane.answer` and no more. Everything else (bodies in pieces, chunks, odd methods, refusals) is off that path.
 
-Reading is never further ahead than one buffer. While an answer is owed a FIN keeps the half-open connection; a reset
-means that the client is gone, and its upstream work ends.
+Reading is never further ahead than one buffer, and stops while the client does not read what we write. A FIN keeps the
+half-open connection until all that came before it is answered; a reset means that the client is gone, and its upstream
+work ends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, INegotiated, IProtocol, IPushProducer
 from zope.interface import implementer
 
 from evmlb import errors
@@ -44,7 +46,9 @@ READ_AHEAD_BYTES = 65536
 JOIN_BYTES = 65536
 """Bodies up to this size are written together with their head."""
 ACCOUNTED_BYTES = 65536
-"""Bodies from this size on count against the memory for request bodies."""
+"""Bodies that grow beyond this size count against the memory for request bodies."""
+LINGER_SECONDS = 10.0
+"""How long a client may take to notice that we closed; after a refusal its further bytes are read and dropped."""
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
@@ -53,16 +57,17 @@ class Lane:
 
     __slots__ = (
         "_accounted",
+        "_begun",
+        "_body",
         "_chunks",
+        "_ended",
         "_exchange",
         "_front",
         "_head",
         "_kept",
         "_left",
-        "_parts",
         "_pumping",
         "_reading_paused",
-        "_received",
         "_router",
         "_stream_chunked",
         "_write_paused_at",
@@ -76,17 +81,18 @@ class Lane:
     def __init__(self, front: Front, peer: str) -> None:
         self._front = front
         self.peer = peer
-        self.peer_line = b"X-Forwarded-For: %b\r\n" % peer.encode()
+        self.peer_line = front.clients.line(peer, b"")
         self.transport: Any = None
-        self.active_at = front.now()  # the end of the last request, or the beginning of one that is being read
+        self.active_at = front.now()  # the last sign of life, or the beginning of a request that is being read
         self.closing = False  # no further request is taken
         self._exchange: Exchange | None = None  # the one an answer is owed to
         self._router: Router | None = None
         self._head: RequestHead | None = None  # of the request being read or answered
         self._kept = b""  # bytes behind it, or of an unfinished head
-        self._parts: list[bytes] | None = None  # of a body that comes in pieces
-        self._left = 0
-        self._received = 0
+        self._begun = False  # a request is half read
+        self._ended = False  # the client sends no more
+        self._body: bytearray | None = None  # of a body that comes in pieces
+        self._left = 0  # its length, or CHUNKED
         self._chunks: ChunkedBody | None = None
         self._accounted = 0
         self._pumping = False
@@ -106,7 +112,7 @@ class Lane:
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes: nearly always one whole request with a head that was seen before."""
-        if self._exchange is None and self._parts is None and not self._kept:
+        if self._exchange is None and self._body is None and not self._kept and not self.closing:
             end = data.find(END_OF_HEAD) + 4
             head: Any = request_heads.get(data[:end])
             if head is not None and head.is_plain and head.length == len(data) - end:
@@ -116,10 +122,12 @@ class Lane:
         self._take(data)
 
     def readConnectionLost(self) -> None:
-        """The client will send no more; what is owed is still written."""
-        self.closing = True
-        if self._exchange is None:
+        """The client will send no more; what it asked for is still answered."""
+        self._ended = True
+        if self.closing and self._exchange is None:
             self.transport.loseConnection()
+        elif self._exchange is None:
+            self._pump()
 
     def writeConnectionLost(self) -> None:
         """We never close only our writing side."""
@@ -138,12 +146,14 @@ class Lane:
         self._write_paused_at = self._front.now()
         if self._exchange is not None and self._router is not None:
             self._router.pause(self._exchange)
+        self._read_or_wait()
 
     def resumeProducing(self) -> None:
         """It has caught up."""
         self._write_paused_at = None
         if self._exchange is not None and self._router is not None:
             self._router.resume(self._exchange)
+            self._read_or_wait()
         else:
             self._pump()
 
@@ -156,9 +166,6 @@ class Lane:
         if self.closing:
             return
         self._kept = self._kept + data if self._kept else data
-        if len(self._kept) > READ_AHEAD_BYTES and self._exchange is not None and not self._reading_paused:
-            self._reading_paused = True
-            self.transport.pauseProducing()
         self._pump()
 
     def _pump(self) -> None:
@@ -174,100 +181,95 @@ class Lane:
             self._reject(Refusal(error.status, errors.INVALID_REQUEST.code, error.reason))
         finally:
             self._pumping = False
-        if self._reading_paused and (self._exchange is None or len(self._kept) <= READ_AHEAD_BYTES):
-            self._reading_paused = False
-            self.transport.resumeProducing()
+        if self._ended and self._exchange is None and self._write_paused_at is None and not self.closing:
+            self.close()
+        self._read_or_wait()
+
+    def _read_or_wait(self) -> None:
+        """Leave further bytes in the kernel while enough is kept, or while the client does not read."""
+        ahead = self._exchange is not None and len(self._kept) > READ_AHEAD_BYTES
+        wait = not self.closing and (ahead or self._write_paused_at is not None)
+        if wait != self._reading_paused:
+            self._reading_paused = wait
+            if wait:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
 
     def _read_some(self) -> bool:
         """Read a head, or some of a body; False when more bytes are needed."""
-        if self._parts is not None:
+        if self._body is not None:
             data, self._kept = self._kept, b""
-            self._read_body(data)
+            self._read_body(self._body, data)
             return True
-        if self._kept.startswith(b"\r\n"):
-            self._kept = self._kept[2:]  # an empty line before a request is to be ignored (RFC 9112, 2.2)
-            return True
+        if not self._begun:
+            self._kept = self._kept.lstrip(b"\r\n")  # an empty line before a request is ignored (RFC 9112, 2.2)
+            if not self._kept:
+                return False
+            self._begun = True
+            self._head = None
+            self.active_at = self._front.now()
         end = self._kept.find(END_OF_HEAD) + 4
         limit = self._front.limits.max_header_bytes
         if max(end, len(self._kept) if end == 3 else 0) > limit:
             raise BadMessage(f"the head is longer than {limit} bytes", 431)
         if end == 3:
-            if self._kept is not None and self._head is None:
-                self._begin_reading()
             return False
         head = read_request_head(self._kept[:end])
         self._kept = self._kept[end:]
-        self._begin_reading()
         self._begin_body(head)
         return True
-
-    def _begin_reading(self) -> None:
-        """The clock for reading one request starts with its first byte."""
-        if self._received == 0:
-            self.active_at = self._front.now()
-            self._received = 1
 
     def _begin_body(self, head: RequestHead) -> None:
         self._head = head
         if head.upgrade:
             self._reject(errors.NO_WEBSOCKET)
-            return
-        if head.length > self._front.limits.max_body_bytes:
+        elif head.length > self._front.limits.max_body_bytes:
             self._reject(errors.TOO_LARGE)
-            return
-        if head.length == 0:
+        elif head.length == 0:
+            self._begun = False
             self._request(head, b"")
-            return
-        if head.length > ACCOUNTED_BYTES and not self._account(head.length):
-            return
-        self._parts = []
-        self._left = head.length
-        self._chunks = ChunkedBody() if head.length == CHUNKED else None
-        if head.expects_continue and not self._kept:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        else:
+            self._body = bytearray()
+            self._left = head.length
+            self._chunks = ChunkedBody() if head.length == CHUNKED else None
+            if head.expects_continue and not self._kept:
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read_body(self, body: bytearray, data: bytes) -> None:
+        """Add to a body; a bytearray, because a body may come in very many very small pieces."""
+        if self._chunks is not None:
+            pieces, self._kept = self._chunks.feed(data)
+            for piece in pieces:
+                body += piece
+            done = self._chunks.done
+        else:
+            left = self._left - len(body)
+            body += data[:left]
+            self._kept = data[left:]
+            done = len(body) == self._left
+        if len(body) > self._front.limits.max_body_bytes:
+            self._reject(errors.TOO_LARGE)
+        elif len(body) > ACCOUNTED_BYTES and not self._account(len(body) - self._accounted):
+            self._reject(errors.OVER_MEMORY)
+        elif done and self._head is not None:
+            self._body = self._chunks = None
+            self._begun = False
+            self._request(self._head, bytes(body))
 
     def _account(self, size: int) -> bool:
-        """Reserve memory for a body; refuse the request where there is none."""
+        """Reserve memory for so much more of a body; False when there is none."""
         if not self._front.reserve(size):
-            self._reject(errors.OVER_MEMORY)
             return False
         self._accounted += size
         return True
-
-    def _read_body(self, data: bytes) -> None:
-        parts, head = self._parts, self._head
-        if parts is None or head is None:
-            return
-        if self._chunks is not None:
-            done = self._read_chunks(self._chunks, parts, data)
-        else:
-            piece, self._kept = data[: self._left], data[self._left :]
-            parts.append(piece)
-            self._left -= len(piece)
-            done = self._left == 0
-        if done:
-            self._parts = self._chunks = None
-            self._request(head, parts[0] if len(parts) == 1 else b"".join(parts))
-
-    def _read_chunks(self, chunks: ChunkedBody, parts: list[bytes], data: bytes) -> bool:
-        pieces, self._kept = chunks.feed(data)
-        parts += pieces
-        size = sum(map(len, pieces))
-        self._received += size
-        if self._received > self._front.limits.max_body_bytes:
-            self._reject(errors.TOO_LARGE)
-            return False
-        if self._received > ACCOUNTED_BYTES and not self._account(size):
-            return False
-        return chunks.done
 
     # a whole request
 
     def _request(self, head: RequestHead, body: bytes) -> None:
         """A request is complete: find its network, read its envelope, and send it on its way."""
         front = self._front
-        now = front.now()
-        self._received = 0
+        self.active_at = now = front.now()
         router = front.routers.get(head.network)
         if router is None or not head.is_plain or len(body) > front.limits.max_body_bytes:
             self._unusual_request(head, body, router, now)
@@ -299,9 +301,11 @@ class Lane:
             self._without_network(head)
         elif head.method == b"OPTIONS" and self._front.cors.origins and head.origin:
             self._write_plain(204, preflight(self._front.cors, head), b"")
+            self._next()
         elif head.method != b"POST":
             self._opaque(head, body, router, now)
-        elif head.origin and not head.is_json:
+        elif head.origin and not (head.is_json and head.value(b"content-type")):
+            # a page can send a body without a type as well as one of text/plain, and needs no preflight for either
             self._reject_request(errors.WRONG_CONTENT_TYPE)
         else:
             self._uncommon_call(head, body, router, now)
@@ -341,7 +345,7 @@ class Lane:
         """Add what goes to the node beside the body."""
         clients = self._front.clients
         exchange.client_address = clients.client(self.peer, head.forwarded_for)
-        exchange.forwarded_for = b"X-Forwarded-For: %b\r\n" % clients.forwarded_for(self.peer, head.forwarded_for)
+        exchange.forwarded_for = clients.line(self.peer, head.forwarded_for)
         exchange.target = head.extra + head.query
         exchange.headers = self._front.forwarded(head, opaque=exchange.call is None)
 
@@ -355,6 +359,7 @@ class Lane:
         if head.network == "" and head.method in (b"GET", b"HEAD"):
             body = self._front.overview()
             self._write_plain(200, b"Content-Type: application/json\r\n", body)
+            self._next()
         elif head.network == "":
             self._reject_request(errors.NO_NETWORK)
         else:
@@ -371,7 +376,7 @@ class Lane:
         """Refuse, and close: what follows on this connection cannot be made sense of."""
         self._front.stats.bad_requests[refusal.status] += 1
         self.closing = True
-        self._parts = None
+        self._body = self._chunks = None
         self._kept = b""
         self._write_refusal(refusal, None, 0)
         self._next()
@@ -394,17 +399,15 @@ class Lane:
         ):
             body = parts[0]
             start = self._front.answers.common(node, head.content_type)
-            self.active_at = exchange.started
             if len(body) <= JOIN_BYTES:
                 self.transport.write(b"%b%d\r\n\r\n%b" % (start, len(body), body))
             else:
                 self.transport.writeSequence((b"%b%d\r\n\r\n" % (start, len(body)), body))
-            if self._kept or self._accounted:
+            if self._kept or self._accounted or self._ended:
                 self._next()
             return
-        start = self._answer_head(exchange, head)
-        length = sum(map(len, parts))
-        self.transport.writeSequence((b"%bContent-Length: %d\r\n\r\n" % (start, length), *parts))
+        status = head.status if exchange.call is None or head.status == 204 else 200
+        self._write(status, self._answer_head(exchange, head, status), parts)
         self._next()
 
     def begin(self, exchange: Exchange, head: AnswerHead, parts: list[bytes]) -> None:
@@ -413,7 +416,7 @@ class Lane:
         known = head.length >= 0
         if not known and not request.http11:
             self.closing = True  # the end of the connection is the end of the answer
-        start = self._answer_head(exchange, head)
+        start = self._answer_head(exchange, head, head.status if exchange.call is None else 200)
         self._stream_chunked = not known and request.http11
         if self._stream_chunked:
             self.transport.write(start + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -426,10 +429,10 @@ class Lane:
 
     def stream(self, data: bytes) -> None:
         """Write more of it."""
-        if self._stream_chunked:
-            self.transport.writeSequence((b"%x\r\n" % len(data), data, b"\r\n"))
-        else:
+        if not self._stream_chunked:
             self.transport.write(data)
+        elif data:  # an empty chunk would be the last one
+            self.transport.writeSequence((b"%x\r\n" % len(data), data, b"\r\n"))
 
     def finish(self, exchange: Exchange) -> None:
         """That was the end of it."""
@@ -450,11 +453,10 @@ class Lane:
         self._write_refusal(refusal, exchange.call, exchange.attempts)
         self._next()
 
-    def _answer_head(self, exchange: Exchange, head: AnswerHead) -> bytes:
+    def _answer_head(self, exchange: Exchange, head: AnswerHead, status: int) -> bytes:
         """The head of an answer off the common path. A JSON-RPC body travels with 200, whatever the node's status."""
         request: Any = self._head
         node: Any = exchange.node
-        status = head.status if exchange.call is None or head.status == 204 else 200
         return self._front.answers.head(
             request, status, head, node.name, exchange.attempts, exchange.degraded, self._stays()
         )
@@ -470,24 +472,49 @@ class Lane:
             self._write_plain(204, b"", b"")
             return
         head = self._front.answers.refusal(self._head, refusal, attempts, self._stays())
-        self._write(head, error_body(call, refusal.code, refusal.message))
+        status = self._front.answers.refusal_status(refusal)
+        self._write(status, head, (error_body(call, refusal.code, refusal.message),))
 
     def _write_plain(self, status: int, lines: bytes, body: bytes) -> None:
-        self._write(self._front.answers.plain(self._head, status, lines, self._stays()), body)
-        self._next()
+        self._write(status, self._front.answers.plain(self._head, status, lines, self._stays()), (body,))
 
-    def _write(self, head: bytes, body: bytes) -> None:
-        without_body = self._head is not None and self._head.method == b"HEAD"
-        self.transport.write(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), b"" if without_body else body))
+    def _write(self, status: int, head: bytes, body: Sequence[bytes]) -> None:
+        """Write a whole answer. 204 and 304 have no body by themselves, one to HEAD has only its length."""
+        if status in (204, 304):
+            self.transport.write(head + b"\r\n")
+            return
+        length = sum(map(len, body))
+        if self._head is not None and self._head.method == b"HEAD":
+            # what a node would send to GET, only it knows: no length rather than a wrong one
+            self.transport.write(b"%bContent-Length: %d\r\n\r\n" % (head, length) if length else head + b"\r\n")
+        else:
+            self.transport.writeSequence((b"%bContent-Length: %d\r\n\r\n" % (head, length), *body))
 
     def _next(self) -> None:
         """An answer is written: close, or see to the next request."""
         self._release_memory()
-        self.active_at = self._front.now()
         if self.closing:
-            self.transport.loseConnection()
-        elif self._kept:
+            self.close()
+            return
+        self.active_at = self._front.now()
+        if self._kept or self._ended:
             self._pump()
+
+    def close(self) -> None:
+        """Take no more requests, and close behind what is written.
+
+        While a request is half read its client may go on sending. Closing then would make the kernel send a reset,
+        which can overtake the answer: so we end our side only, and drop what comes, for a while.
+        """
+        self.closing = True
+        self.active_at = self._front.now()
+        self._write_paused_at = None
+        self._read_or_wait()
+        self.transport.unregisterProducer()  # a Twisted transport would wait for it to be done
+        if self._begun and not self._ended and not INegotiated.providedBy(self.transport):
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
 
     def _release_memory(self) -> None:
         if self._accounted:
@@ -502,15 +529,18 @@ class Lane:
         if self._write_paused_at is not None:
             if now - self._write_paused_at > limits.client_idle_timeout_seconds:
                 self.transport.abortConnection()
-        elif self._exchange is None:
-            if self._kept or self._parts is not None:
-                if now - self.active_at > limits.request_read_timeout_seconds:
-                    self._reject(Refusal(408, errors.INVALID_REQUEST.code, "the request took too long to arrive"))
-            elif now - self.active_at > limits.client_idle_timeout_seconds:
-                self.closing = True
-                self.transport.loseConnection()
+        elif self._exchange is not None:
+            self.active_at = now
+        elif self.closing:
+            if now - self.active_at > LINGER_SECONDS:
+                self.transport.abortConnection()
+        elif self._begun:
+            if now - self.active_at > limits.request_read_timeout_seconds:
+                self._reject(Refusal(408, errors.INVALID_REQUEST.code, "the request took too long to arrive"))
+        elif now - self.active_at > limits.client_idle_timeout_seconds:
+            self.close()
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is owed and nothing is half read."""
-        return self._exchange is None and self._parts is None and not self._kept
+        return self._exchange is None and not self._begun and not self._kept

@@ -24,12 +24,16 @@ class AnswerKind(enum.Enum):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The outside of an answer. ``code`` and ``message`` are the error's, ``why`` says what makes it garbage."""
+    """The outside of an answer. ``code`` and ``message`` are the error's, ``why`` says what makes it garbage.
+
+    ``errors`` are the members' own, where every member of a batch failed.
+    """
 
     kind: AnswerKind
     code: int = 0
     message: str = ""
     why: str = ""
+    errors: tuple[Answer, ...] = ()
 
 
 _RESULT = Answer(AnswerKind.RESULT)
@@ -149,7 +153,8 @@ _decode_batch_answer = msgspec.json.Decoder(list[Raw]).decode
 def read_batch_answer(body: bytes, call: Call) -> Answer:
     """Say what the answer to a batch is: a result when any member succeeded, an error when none did.
 
-    The error is the first member's. An object instead of an array is the array's own error.
+    Such an error is the first member's, with those of all in ``errors``. An object instead of an array is the array's
+    own error.
     """
     if body.lstrip(b" \t\r\n")[:1] == b"{":
         answer = read_answer(body, b"null")
@@ -160,13 +165,15 @@ def read_batch_answer(body: bytes, call: Call) -> Answer:
         return _garbage("not a JSON array")
     if len(raws) != sum(1 for member in call.members or () if member.id):
         return _garbage("the batch's answer has another number of members")
-    first_error: Answer | None = None
+    errors: list[Answer] = []
     for raw in raws:
         answer = _member_answer(bytes(raw))
         if answer.kind is not AnswerKind.ERROR:
             return answer if answer.kind is AnswerKind.GARBAGE else _RESULT
-        first_error = first_error or answer
-    return first_error or _RESULT
+        errors.append(answer)
+    if not errors:
+        return _RESULT
+    return Answer(AnswerKind.ERROR, errors[0].code, errors[0].message, errors=tuple(errors))
 
 
 def _member_answer(raw: bytes) -> Answer:

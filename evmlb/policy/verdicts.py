@@ -12,7 +12,8 @@ message, or by both when it has both. The texts are those of geth, Nethermind, E
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from evmlb.errors import Fault
 from evmlb.jsonrpc import Answer, AnswerKind
@@ -131,7 +132,8 @@ _FAULTS: dict[Fault, Verdict] = {
     Fault.STALLED: Verdict(Fault.STALLED, retry=True, blame=True),
     Fault.GARBAGE: _GARBAGE,
 }
-_SLOW_TIMEOUT = Verdict(Fault.TIMED_OUT)
+OUT_OF_TIME = Verdict(Fault.TIMED_OUT)
+"""The verdict on time that is up without anybody's fault: the whole request's, or a slow call's."""
 
 _STATUSES: dict[int, Verdict] = {
     401: _UNAUTHORIZED,
@@ -148,14 +150,16 @@ _STATUSES: dict[int, Verdict] = {
 _BAD_STATUS = Verdict(Fault.HTTP_ERROR, retry=True, blame=True)
 
 
-def judge_fault(fault: Fault, klass: MethodClass) -> Verdict:
+def judge_fault(fault: Fault, klass: MethodClass, *, sent: bool = True) -> Verdict:
     """The verdict on an attempt that brought no answer.
 
-    A slow call that runs out of time is neither repeated nor held against the node: it may simply be slow.
+    A slow call that runs out of time is neither repeated nor held against the node: it may simply be slow. ``sent``
+    False: the node surely did not receive the request, whatever the fault.
     """
     if klass is MethodClass.SLOW and fault is Fault.TIMED_OUT:
-        return _SLOW_TIMEOUT
-    return _FAULTS[fault]
+        return OUT_OF_TIME
+    verdict = _FAULTS[fault]
+    return verdict if sent else replace(verdict, not_executed=True)
 
 
 def judge_error(code: int, message: str) -> tuple[Verdict, str]:
@@ -169,6 +173,8 @@ def judge_error(code: int, message: str) -> tuple[Verdict, str]:
 def judge_answer(status: int, answer: Answer) -> Verdict:
     """The verdict on a body. What is JSON-RPC is judged by its body, whatever the status says."""
     if answer.kind is AnswerKind.ERROR:
+        if len(answer.errors) > 1:
+            return _judge_members(answer.errors)
         return judge_error(answer.code, answer.message)[0]
     if answer.kind is not AnswerKind.GARBAGE:
         return ANSWER
@@ -177,10 +183,26 @@ def judge_answer(status: int, answer: Answer) -> Verdict:
     return _STATUSES.get(status, _BAD_STATUS)
 
 
+def _judge_members(errors: Sequence[Answer]) -> Verdict:
+    """The verdict on a batch of which every member failed: the node's doing only if all of them were."""
+    verdicts = {judge_error(error.code, error.message)[0] for error in errors}
+    if ANSWER in verdicts:
+        return ANSWER
+    telling = next((verdict for verdict in verdicts if verdict.informative), None) or next(iter(verdicts))
+    return replace(
+        telling,
+        blame=all(verdict.blame for verdict in verdicts),
+        not_executed=all(verdict.not_executed for verdict in verdicts),
+    )
+
+
 def judge_status(status: int) -> Verdict:
-    """The verdict on an answer to something that is not JSON-RPC: the status is all there is to judge by."""
+    """The verdict on an answer to something that is not JSON-RPC: the status is all there is to judge by.
+
+    Blames nobody: the same node may do well what it is there for.
+    """
     if status in (429, 502, 503, 504):
-        return _STATUSES.get(status, _BAD_STATUS)
+        return replace(_STATUSES.get(status, _BAD_STATUS), blame=False)
     return ANSWER
 
 

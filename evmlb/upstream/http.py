@@ -13,12 +13,11 @@ import errno
 import os
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from twisted.internet import defer
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from evmlb.config.schema import LimitsConfig, NodeConfig
@@ -45,6 +44,10 @@ _JOIN_BYTES = 65536
 _OWN_HEADERS = frozenset(("host", "content-type", "content-length", "accept-encoding", "connection"))
 
 
+Connect = Callable[[Any, str, int, Any, ClientTLS | None, float], defer.Deferred[Any]]
+"""How a connection is made: :func:`evmlb.wire.sockets.connect`, or what a test puts in its place."""
+
+
 class Connection:
     """One connection to a node."""
 
@@ -57,6 +60,7 @@ class Connection:
         "_left",
         "_pool",
         "_request",
+        "_size",
         "_streaming",
         "_used",
         "idle_since",
@@ -82,6 +86,7 @@ class Connection:
         self._head = None
         self._chunks: ChunkedBody | None = None
         self._held: list[bytes] = []
+        self._size = 0  # of what is held
         self._left = 0  # bytes of the body still to come, or CHUNKED, or UNTIL_CLOSE
         self._streaming = False
 
@@ -119,7 +124,6 @@ class Connection:
         if self._head is not None and self._left == UNTIL_CLOSE and reason.check(ConnectionDone):
             self._deliver(sink, self._head)
         elif self._used and self._head is None and not self._kept and sink.repeatable and self._request is not None:
-            sink.flight = None
             self._pool.wait(self._request)  # a kept connection that had died: the node did not see the request
         else:
             sink.failed(Fault.DISCONNECTED, "the node closed the connection before its answer was whole", True)
@@ -140,6 +144,10 @@ class Connection:
         """Give the request up."""
         self.sink = None
         self.transport.abortConnection()
+
+    def forget(self) -> None:
+        """Let go of the last request, which may be large, while nothing is under way."""
+        self._request = None
 
     def abandon(self) -> None:
         """Another address was faster, or time is up: close it, now or once it is there."""
@@ -177,6 +185,8 @@ class Connection:
             if end == 3:
                 self._keep_head(data)
                 return b""
+            if end > self._pool.max_header_bytes:
+                raise BadMessage("the head of the answer is too long")
             head = read_response_head(data[:end], asked_with_head=self._asked_with_head())
             data = data[end:]
             if head.status >= 200:
@@ -211,7 +221,8 @@ class Connection:
                     return
         else:
             self._held += pieces
-            if not done and sum(map(len, self._held)) > self._pool.hold_bytes:
+            self._size += sum(map(len, pieces))
+            if not done and self._size > self._pool.hold_bytes:
                 self._streaming = True
                 held, self._held = self._held, []
                 sink.began(head, held)
@@ -241,6 +252,8 @@ class Connection:
         self._reset()
         self.sink = None
         self._used = True
+        if streaming:
+            self.transport.resumeProducing()  # a client that does not read may have paused it
         self._pool.release(self, clean)
         if streaming:
             sink.ended()
@@ -276,8 +289,10 @@ class HttpUpstream:
         limits: LimitsConfig,
         connect_timeout_seconds: float,
         now: Callable[[], float],
+        connect: Connect = connect,
     ) -> None:
         self._reactor = reactor
+        self._connect_to = connect
         self._node = node
         self._now = now
         self._connect_timeout = connect_timeout_seconds
@@ -312,7 +327,7 @@ class HttpUpstream:
         """
         if target or method != b"POST":
             start = b"%b %b HTTP/1.1\r\n%b" % (method, self._target(target), self._fixed)
-            if b"content-type" not in headers.lower() and body:
+            if body and b"\r\ncontent-type:" not in b"\r\n" + headers.lower():
                 start += b"Content-Type: application/json\r\n"
         else:
             start = self._post
@@ -329,10 +344,15 @@ class HttpUpstream:
 
     def wait(self, request: Request) -> None:
         """Open a connection for a request; whichever is free first takes it."""
+        sink = request.sink
+        sink.flight = None
+        if self._closed:
+            sink.failed(Fault.UNREACHABLE, "evmlb is shutting down", False)
+            return
         self._waiting.append(request)
         connecting = defer.Deferred.fromCoroutine(self._open())
         self._connecting.add(connecting)
-        connecting.addErrback(self._not_opened).addBoth(lambda _: self._connecting.discard(connecting))
+        connecting.addBoth(self._opened, connecting)
 
     async def _open(self) -> None:
         """Connect to the first of the host's addresses that answers, within the connect time-out."""
@@ -341,50 +361,60 @@ class HttpUpstream:
         connection = await racing
         if connection.is_lost:
             raise ConnectionResetError(errno.ECONNRESET, "closed at once")
-        if self._waiting:
-            connection.carry(self._waiting.popleft())
-        else:
-            self.release(connection, True)
+        self.release(connection, True)
 
     async def _race(self) -> Connection:
         addresses = await self.addresses.get()
         if not addresses:
             raise OSError("the host name cannot be resolved")
-        connections = [Connection(self) for _ in addresses]
-        winner = None
+        return await self._connect_any(addresses)
+
+    async def _connect_any(self, addresses: Sequence[str]) -> Connection:
+        """Connect to one of the addresses: each has a while before the next is tried beside it, or until it fails."""
+        connection = Connection(self)
+        first = defer.Deferred.fromCoroutine(self._connect(connection, addresses[0]))
+        if len(addresses) == 1:
+            return await first
+        turn: defer.Deferred[None] = defer.Deferred(lambda _: timer.active() and timer.cancel())
+        timer = self._reactor.callLater(NEXT_ADDRESS_SECONDS, turn.callback, None)
+
+        def hurry(failure: Failure) -> Failure:
+            if timer.active():
+                timer.reset(0)
+            return failure
+
+        rest = defer.Deferred.fromCoroutine(self._connect_after(turn, addresses[1:]))
         try:
-            _, winner = await defer.race(
-                [
-                    defer.Deferred.fromCoroutine(self._connect(connection, address, place * NEXT_ADDRESS_SECONDS))
-                    for place, (connection, address) in enumerate(zip(connections, addresses, strict=True))
-                ]
-            )
+            _, winner = await defer.race([first.addErrback(hurry), rest])
         except defer.FailureGroup as group:
             group.failures[0].raiseException()
-        finally:
-            for connection in connections:
-                if connection is not winner:
-                    connection.abandon()
         return winner
 
-    async def _connect(self, connection: Connection, address: str, delay_seconds: float) -> Connection:
-        if delay_seconds:
-            await deferLater(self._reactor, delay_seconds)
+    async def _connect_after(self, turn: defer.Deferred[None], addresses: Sequence[str]) -> Connection:
+        await turn
+        return await self._connect_any(addresses)
+
+    async def _connect(self, connection: Connection, address: str) -> Connection:
         port = self._node.endpoint.port
-        await connect(self._reactor, address, port, connection, self._tls, self._connect_timeout)
+        try:
+            await self._connect_to(self._reactor, address, port, connection, self._tls, self._connect_timeout)
+        except BaseException:
+            connection.abandon()  # its transport may still come, when it was cancelled too late
+            raise
         return connection
 
-    def _not_opened(self, failure: Failure) -> None:
-        if failure.check(defer.CancelledError) and self._closed:
-            return
-        if self._waiting:
-            self._waiting.popleft().sink.failed(Fault.UNREACHABLE, _connect_words(failure), False)
+    def _opened(self, result: object, connecting: defer.Deferred[Any]) -> None:
+        """An attempt to connect is over. Fail a request only if no other attempt is left for it."""
+        self._connecting.discard(connecting)
+        if isinstance(result, Failure) and len(self._waiting) > len(self._connecting):
+            self._waiting.popleft().sink.failed(Fault.UNREACHABLE, _connect_words(result), False)
 
     def cancel(self, sink: Sink) -> None:
         """Forget a request."""
         flight, sink.flight = sink.flight, None
         if flight is not None:
-            flight.abort()
+            if getattr(flight, "sink", None) is sink:  # else it is done, and the connection with somebody else
+                flight.abort()
             return
         for request in self._waiting:
             if request.sink is sink:
@@ -413,10 +443,12 @@ class HttpUpstream:
         for connection in stale:
             self.idle.remove(connection)
             connection.transport.loseConnection()
+        for connection in self.idle:
+            connection.forget()
         self.addresses.refresh_when_due()
 
     def close(self) -> None:
-        """Close every connection; requests under way fail."""
+        """Close every connection; requests under way, or waiting for one, fail."""
         self._closed = True
         for connecting in tuple(self._connecting):
             connecting.cancel()

@@ -141,10 +141,10 @@ class NativeTransport(asyncio.Protocol):
 
     def loseConnection(self) -> None:
         """Close when all that was written is sent, or after ``LINGER_SECONDS``."""
-        if self.write is _ignore:
+        native = self._native
+        if native is None or native.is_closing():
             return
         self.write = _ignore
-        native = self._native
         if native.get_write_buffer_size():
             self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, native.abort)
         native.close()
