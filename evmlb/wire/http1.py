@@ -91,21 +91,27 @@ class ResponseHead(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Collector:
-    """What httptools calls while it reads one head."""
+    """What httptools calls while it reads one head. ``fields`` joins the values of a repeated name by commas."""
 
-    __slots__ = ("complete", "fields", "status", "target")
+    __slots__ = ("complete", "fields", "headers", "repeated", "target")
 
     def __init__(self) -> None:
-        self.fields: list[tuple[bytes, bytes]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.fields: dict[bytes, bytes] = {}
+        self.repeated: set[bytes] = set()
         self.target = b""
-        self.status = b""
         self.complete = False
 
     def on_url(self, piece: bytes) -> None:
         self.target += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name.lower(), value.strip(b" \t")))
+        name, value = name.lower(), value.strip(b" \t")
+        self.headers.append((name, value))
+        if name in self.fields:
+            self.repeated.add(name)
+            value = self.fields[name] + b", " + value
+        self.fields[name] = value
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -152,31 +158,30 @@ def read_request_head(raw: bytes) -> RequestHead:
     version = parser.get_http_version()
     if version not in ("1.0", "1.1"):
         raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", 505)
-    fields = collector.fields
-    path, query = _split_target(collector.target, parser.get_method())
-    segments = clean_path(path)
-    content_type = _joined(fields, b"content-type")
-    method = parser.get_method()
     http11 = version == "1.1"
-    keep_alive = _keeps_alive(fields, http11)
-    upgrade = _upgrade(fields)
-    origin = _joined(fields, b"origin")
+    method, field = parser.get_method(), collector.fields.get
+    path, query = _split_target(collector.target, method)
+    segments = clean_path(path)
+    options = _tokens(field(b"connection", b""))
+    keep_alive = b"close" not in options and (http11 or b"keep-alive" in options)
+    upgrade = _upgrade(options, field(b"upgrade", b""))
+    origin = field(b"origin", b"")
     head = RequestHead(
         is_plain=method == b"POST" and http11 and keep_alive and not upgrade and not origin,
         method=method,
         path=path,
-        network=unquote_to_bytes(segments[0]).decode("utf-8", "replace") if segments else "",
-        extra=b"".join(b"/" + segment for segment in segments[1:]),
+        network=_text(segments[0]) if segments else "",
+        extra=b"".join([b"/" + segment for segment in segments[1:]]),
         query=query,
-        length=_request_length(fields, http11),
+        length=_request_length(collector, http11),
         keep_alive=keep_alive,
         http11=http11,
-        expects_continue=_expects_continue(fields, http11),
+        expects_continue=_expects_continue(field(b"expect", b""), http11),
         upgrade=upgrade,
-        is_json=content_type == b"" or _is_json(content_type),
+        is_json=_is_json(field(b"content-type", b"")),
         origin=origin,
-        forwarded_for=_joined(fields, b"x-forwarded-for"),
-        headers=tuple(fields),
+        forwarded_for=field(b"x-forwarded-for", b""),
+        headers=tuple(collector.headers),
     )
     request_heads.keep(raw, head)
     return head
@@ -189,86 +194,71 @@ def read_response_head(raw: bytes, *, asked_with_head: bool = False) -> Response
         if known is not None:
             return known  # type: ignore[return-value]
     parser, collector = _read(raw, httptools.HttpResponseParser)
-    status = parser.get_status_code()
-    fields = collector.fields
-    http11 = parser.get_http_version() == "1.1"
-    length = 0 if asked_with_head or status in (204, 304) or status < 200 else _response_length(fields)
-    encoding = _joined(fields, b"content-encoding").lower()
+    status, field = parser.get_status_code(), collector.fields.get
+    options = _tokens(field(b"connection", b""))
+    length = 0 if asked_with_head or status in (204, 304) or status < 200 else _length(collector, UNTIL_CLOSE, 400)
+    stays = b"close" not in options and (parser.get_http_version() == "1.1" or b"keep-alive" in options)
     head = ResponseHead(
         status=status,
         length=length,
-        keep_alive=length != UNTIL_CLOSE and _keeps_alive(fields, http11),
-        content_type=_joined(fields, b"content-type"),
-        is_encoded=encoding not in (b"", b"identity"),
-        headers=tuple(fields),
+        keep_alive=stays and length != UNTIL_CLOSE,
+        content_type=field(b"content-type", b""),
+        is_encoded=field(b"content-encoding", b"").lower() not in (b"", b"identity"),
+        headers=tuple(collector.headers),
     )
     if not asked_with_head:
         response_heads.keep(raw, head)
     return head
 
 
-def _joined(fields: list[tuple[bytes, bytes]], name: bytes) -> bytes:
-    return b", ".join(value for key, value in fields if key == name)
+def _text(segment: bytes) -> str:
+    """A path segment as text, percent-decoded."""
+    return (unquote_to_bytes(segment) if b"%" in segment else segment).decode("utf-8", "replace")
 
 
-def _values(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    return [value for key, value in fields if key == name]
+def _tokens(value: bytes) -> list[bytes]:
+    """The members of a comma-separated list, in lower case."""
+    return [token.strip(b" \t") for token in value.lower().split(b",")] if value else []
 
 
-def _tokens(fields: list[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
-    return [token.strip(b" \t").lower() for token in _joined(fields, name).split(b",")]
-
-
-def _keeps_alive(fields: list[tuple[bytes, bytes]], http11: bool) -> bool:
-    options = _tokens(fields, b"connection")
-    if b"close" in options:
-        return False
-    return http11 or b"keep-alive" in options
-
-
-def _expects_continue(fields: list[tuple[bytes, bytes]], http11: bool) -> bool:
-    expectations = [value for value in _tokens(fields, b"expect") if value]
-    if any(value != b"100-continue" for value in expectations):
+def _expects_continue(value: bytes, http11: bool) -> bool:
+    expectations = [token for token in _tokens(value) if token]
+    if any(token != b"100-continue" for token in expectations):
         raise BadMessage("the expectation cannot be met", 417)
     return bool(expectations) and http11
 
 
-def _upgrade(fields: list[tuple[bytes, bytes]]) -> bytes:
+def _upgrade(options: list[bytes], value: bytes) -> bytes:
     """The protocol that the client wants to change to; only WebSocket is one to us.
 
     An offer of h2c is one that a server may ignore (RFC 9110, 7.8), and Java's client makes it on every POST.
     """
-    if b"upgrade" in _tokens(fields, b"connection") and b"websocket" in _tokens(fields, b"upgrade"):
-        return b"websocket"
-    return b""
+    return b"websocket" if b"upgrade" in options and b"websocket" in _tokens(value) else b""
 
 
-def _request_length(fields: list[tuple[bytes, bytes]], http11: bool) -> int:
-    hosts = _values(fields, b"host")
-    if len(hosts) > 1 or (http11 and not hosts):
+def _request_length(collector: _Collector, http11: bool) -> int:
+    if b"host" in collector.repeated or (http11 and b"host" not in collector.fields):
         raise BadMessage("a request has exactly one Host")
-    coding = _tokens(fields, b"transfer-encoding")
-    if coding != [b""]:
-        if coding != [b"chunked"]:
-            raise BadMessage("the only transfer coding understood is chunked", 501)
-        if not http11:
-            raise BadMessage("HTTP/1.0 has no transfer coding")
-        return CHUNKED
-    lengths = _values(fields, b"content-length")
-    return int(lengths[0]) if lengths else 0
+    length = _length(collector, 0, 501)
+    if length == CHUNKED and not http11:
+        raise BadMessage("HTTP/1.0 has no transfer coding")
+    return length
 
 
-def _response_length(fields: list[tuple[bytes, bytes]]) -> int:
-    coding = _tokens(fields, b"transfer-encoding")
-    if coding != [b""]:
-        if coding != [b"chunked"]:
-            raise BadMessage("the only transfer coding understood is chunked")
+def _length(collector: _Collector, without: int, status: int) -> int:
+    """The length that the head gives, ``without`` if it gives none; llhttp has seen to Content-Length."""
+    coding = collector.fields.get(b"transfer-encoding")
+    if coding is not None:
+        if coding.lower() != b"chunked":
+            raise BadMessage("the only transfer coding understood is chunked", status)
         return CHUNKED
-    lengths = _values(fields, b"content-length")
-    return int(lengths[0]) if lengths else UNTIL_CLOSE
+    length = collector.fields.get(b"content-length")
+    return without if length is None else int(length)
 
 
 def _is_json(content_type: bytes) -> bool:
+    if content_type in (b"", b"application/json"):
+        return True
     kind = content_type.partition(b";")[0].strip(b" \t").lower()
     return kind in (b"application/json", b"application/json-rpc", b"application/jsonrequest") or kind.endswith(b"+json")
 
