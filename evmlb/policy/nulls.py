@@ -44,8 +44,10 @@ def is_doubtful(method: str, params: msgspec.Raw, chainhead: int | None, node_he
         first = orjson.loads(bytes(params))[0]
     except (ValueError, IndexError, KeyError, TypeError):
         return False
+    if not isinstance(first, str):
+        return False
     if method in _BY_NUMBER:
         number = parse_quantity(first)
-        if first in _ALWAYS_THERE or (number is not None and len(str(first)) < 20 and number <= chainhead):
+        if first in _ALWAYS_THERE or (number is not None and len(first) < 20 and number <= chainhead):
             return True
     return method in _BY_HASH and node_head is not None and node_head < chainhead

@@ -6,6 +6,7 @@ prometheus_client's parser.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,6 +16,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
+from twisted.web.iweb import IAgent
+from zope.interface import implementer
 
 from evmlb.urls import Endpoint
 
@@ -28,11 +31,10 @@ class ExporterFailed(Exception):
 class Exporter:
     """Fetches ``node_load1``, ``5`` or ``15`` of one node. ``fetch`` has no time-out of its own: cancel it."""
 
-    def __init__(self, reactor: Any, endpoint: Endpoint, load_period_minutes: int) -> None:
-        pool = HTTPConnectionPool(reactor)
-        self._client = HTTPClient(Agent(reactor, pool=pool))
-        self._pool = pool
-        self._url = _url(endpoint)
+    def __init__(self, reactor: Any, endpoint: Endpoint, load_period_minutes: int, agent: Any = None) -> None:
+        """``agent``: what asks instead of the ``reactor``'s connections, for tests."""
+        self._pool = HTTPConnectionPool(reactor)
+        self._client = HTTPClient(_AgentForURL(agent or Agent(reactor, pool=self._pool), _url(endpoint)))
         self._headers: dict[bytes | str, bytes | str] = {}
         if endpoint.authorization is not None:
             self._headers["Authorization"] = endpoint.authorization
@@ -43,7 +45,7 @@ class Exporter:
         return Deferred.fromCoroutine(self._fetch())
 
     async def _fetch(self) -> float:
-        response = await self._client.get(self._url, headers=self._headers, unbuffered=True, allow_redirects=False)
+        response = await self._client.get(_ANY_URL, headers=self._headers, unbuffered=True, allow_redirects=False)
         page = await _collect(response)
         if response.code != 200:
             raise ExporterFailed(f"the exporter answered HTTP {response.code}")
@@ -63,7 +65,7 @@ def read_load(page: bytes, name: str) -> float:
         values = [sample.value for family in families for sample in family.samples if sample.name == name]
     except ValueError as malformed:
         raise ExporterFailed("the exporter's page cannot be read") from malformed
-    if not values or values[0] != values[0] or values[0] < 0:
+    if not values or not math.isfinite(values[0]) or values[0] < 0:
         raise ExporterFailed(f"the exporter's page has no {name}")
     return float(values[0])
 
@@ -73,6 +75,22 @@ def _url(endpoint: Endpoint) -> str:
     query = f"?{endpoint.query}" if endpoint.query else ""
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     return f"{endpoint.scheme}://{host}:{endpoint.port}{path}{query}"
+
+
+_ANY_URL = "http://exporter.invalid/"
+
+
+@implementer(IAgent)
+class _AgentForURL:
+    """Asks for one URL, whatever it is asked for: treq would not take one with an IPv6 address."""
+
+    def __init__(self, agent: Any, url: str) -> None:
+        self._agent = agent
+        self._url = url.encode()
+
+    def request(self, method: bytes, uri: bytes, headers: Any = None, bodyProducer: Any = None) -> Any:
+        """See ``IAgent``."""
+        return self._agent.request(method, self._url, headers, bodyProducer)
 
 
 def _collect(response: Any) -> Deferred[bytes]:

@@ -472,7 +472,7 @@ def _connect_words(failure: Failure) -> str:
     if isinstance(error, (TimeoutError, defer.TimeoutError)):
         return "connecting took too long"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error.__class__.__name__}"
+        return f"TLS failed: {getattr(error, 'reason', None) or error.__class__.__name__}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     return f"connecting failed: {error.__class__.__name__}"

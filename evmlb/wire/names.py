@@ -26,14 +26,14 @@ class Addresses:
         self._host = host
         self._now = now
         self._asked_at = float("-inf")
-        self._looking: Deferred[tuple[str, ...]] | None = None
+        self._looking = False
         self._waiting: list[Deferred[tuple[str, ...]]] = []
         self.known: tuple[str, ...] = (host,) if _is_address(host) else ()
         self._fixed = bool(self.known)
 
     def refresh_when_due(self) -> None:
         """Look the name up again if the last look-up began more than ``REFRESH_SECONDS`` ago."""
-        if not self._fixed and not self._waiting and self._now() - self._asked_at >= REFRESH_SECONDS:
+        if not self._fixed and self._now() - self._asked_at >= REFRESH_SECONDS:
             self._look_up()
 
     def get(self) -> Deferred[tuple[str, ...]]:
@@ -43,10 +43,9 @@ class Addresses:
             self.refresh_when_due()
             waiting.callback(self.known)
             return waiting
-        first = not self._waiting
         self._waiting.append(waiting)
-        if first:
-            self._look_up()
+        if not self._looking or self._now() - self._asked_at >= REFRESH_SECONDS:
+            self._look_up()  # one at a time: each that hangs holds a thread
         return waiting
 
     def _forget(self, waiting: Deferred[tuple[str, ...]]) -> None:
@@ -55,9 +54,11 @@ class Addresses:
 
     def _look_up(self) -> None:
         self._asked_at = self._now()
+        self._looking = True
         self._reactor.nameResolver.resolveHostName(_Receiver(self._resolved), self._host)
 
     def _resolved(self, found: tuple[str, ...]) -> None:
+        self._looking = False
         if found:
             self.known = found
         waiting, self._waiting = self._waiting, []
