@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from evmlb.errors import Fault
 from evmlb.interfaces import AnswerHead, Downstream, Flight
 from evmlb.jsonrpc import Call
-from evmlb.methods import MethodClass
+from evmlb.methods import FAST, UNSAFE
 
 if TYPE_CHECKING:
     from evmlb.node import Node
@@ -54,7 +54,7 @@ class Exchange:
     def __init__(self, downstream: Downstream, call: Call | None, body: bytes, client_address: str, now: float) -> None:
         self.downstream = downstream
         self.call = call
-        self.klass = MethodClass.FAST if call is None else call.klass
+        self.klass = FAST if call is None else call.klass
         self.body = body
         self.client_address = client_address
         self.started = now
@@ -88,7 +88,7 @@ class Attempt:
         self.node = node
         self.deadline = deadline
         self.flight: Flight | None = None
-        self.repeatable = exchange.klass is not MethodClass.UNSAFE
+        self.repeatable = exchange.klass is not UNSAFE
         self.stage = WAITING
 
     def answered(self, head: AnswerHead, parts: list[bytes]) -> None:

@@ -29,6 +29,9 @@ class MethodClass(enum.IntEnum):
     REFUSED = 3
 
 
+FAST, SLOW, UNSAFE, REFUSED = MethodClass
+"""The members by name: asking the enumeration for one costs 70 ns, and the hot path asks four times."""
+
 _FAST = """
     eth_accounts eth_blobBaseFee eth_blockNumber eth_chainId eth_coinbase eth_config eth_feeHistory eth_gasPrice
     eth_getBalance eth_getBlockByHash eth_getBlockByNumber eth_getBlockReceipts eth_getBlockTransactionCountByHash

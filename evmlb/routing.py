@@ -40,7 +40,7 @@ from evmlb.jsonrpc import (
     read_answer,
     read_batch_answer,
 )
-from evmlb.methods import FILTER_CREATION, FILTER_USE, MethodClass
+from evmlb.methods import FAST, FILTER_CREATION, FILTER_USE, SLOW, UNSAFE, MethodClass
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.affinity import Filters
@@ -115,7 +115,7 @@ class Router:
         self.stats.in_flight += 1
         candidates = self.network.order.candidates
         if (
-            (klass is not MethodClass.FAST and (klass is not MethodClass.SLOW or self.filters))
+            (klass is not FAST and (klass is not SLOW or self.filters))
             or not candidates
             or self._queue
             or not self.network.started
@@ -145,7 +145,7 @@ class Router:
 
     def _trial(self, exchange: Exchange, now: float) -> Node | None:
         """The ejected node that is due to be tried again, if this call is one to try it with."""
-        if exchange.klass is not MethodClass.FAST or exchange.call is None or exchange.call.members is not None:
+        if exchange.klass is not FAST or exchange.call is None or exchange.call.members is not None:
             return None
         node = self.network.due_trial(now)
         if node is None or node.in_flight >= node.capacity:
@@ -226,7 +226,7 @@ class Router:
                 self._ended_badly(attempt, verdict, verdict.fault.value, (head, parts))
                 return
         self._ended_well(attempt)
-        if call is not None and call.klass is not MethodClass.UNSAFE and call.method != "eth_blockNumber":
+        if call is not None and call.klass is not UNSAFE and call.method != "eth_blockNumber":
             exchange.downstream.answer(exchange, head, parts)
             return
         if call is not None:
@@ -582,7 +582,7 @@ class Router:
 
 def _by_class(fast: float, slow: float) -> tuple[float, ...]:
     """A time per method class, indexed by it."""
-    return tuple(slow if klass is MethodClass.SLOW else fast for klass in MethodClass)
+    return tuple(slow if klass is SLOW else fast for klass in MethodClass)
 
 
 def _no_node(network: Network) -> Refusal:

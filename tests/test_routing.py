@@ -426,6 +426,16 @@ class RetryTests(RoutingTestCase):
         self.assertEqual((client.said, world.blames), (["answer"], [("a", False)]))
         self.assertFalse(world.nodes["a"].suspect)
 
+    def test_no_time_to_ask_again(self) -> None:
+        """When the time is up before a lone node can be asked again, that is 504."""
+        world = self.make("a", request_timeout_seconds=0.05)
+        client = world.submit()
+        world.last("a").fail()
+        world.pass_time(0.2)
+        self.assertRefused(client, 504, -32015)
+        self.assertEqual(world.sends, "a")
+        world.check_idle(self)
+
     def test_one_request_proves_once(self) -> None:
         """One request, however often it failed at a node, counts once against it."""
         world = self.make("a", fallback="f", rpc_retries=3)
@@ -822,6 +832,17 @@ class BatchTests(RoutingTestCase):
             world, client = self.ask(answer)
             self.assertEqual((world.sends, client.body, world.blames), ("a", answer, []))
 
+    def test_large(self) -> None:
+        """A large array without an error in it is not read; one that outgrows what is held is streamed."""
+        good = b'[{"id":1,"result":"%b"},{"id":"b","result":1}]' % (b"x" * 20_000)
+        world, client = self.ask(good)
+        self.assertEqual((client.body, world.sends), (good, "a"))
+        for status, said in ((200, ["begin"]), (502, [])):
+            world = self.make("a b")
+            client = world.submit(body=self.BODY)
+            world.last("a").begin(b'[{"id":1,"result":"', status=status)
+            self.assertEqual(client.said, said)
+
     def test_notifications(self) -> None:
         """An empty 200, 202 or 204 answers a batch of notifications, and a single one."""
         for status in (200, 202, 204):
@@ -916,6 +937,18 @@ class FilterTests(RoutingTestCase):
         world.submit(body=b"[" + call_body("eth_newFilter", b"[{}]", b'"x"') + b"]")
         world.last("a").answer(b'[{"jsonrpc":"2.0","id":"x","result":"0x7"}]')
         self.assertEqual(world.router.filters.holder(b"0x7", 0.0), world.nodes["a"])
+
+    def test_odd_ids(self) -> None:
+        """A filter's id that makes no sense is none, in answers and in requests."""
+        world = self.make("a b")
+        for result in (b"null", b"7", b"[]"):
+            world.submit("eth_newFilter", b"[{}]")
+            world.last("a").result(result)
+        self.assertEqual(len(world.router.filters), 0)
+        world = self.with_filter()
+        for params in (b"{}", b"[]", b"[null]", b'[["0xf"]]', b"null"):
+            world.submit("eth_getFilterChanges", params)
+        self.assertEqual(world.sends, "aaaaa")
 
     def test_uninstalled(self) -> None:
         """A filter that was uninstalled is forgotten; one that the node did not remove is not."""

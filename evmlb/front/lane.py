@@ -24,7 +24,7 @@ from evmlb.exchange import Exchange
 from evmlb.front.answers import preflight
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Call, InvalidCall, error_body, parse_call
-from evmlb.methods import MethodClass
+from evmlb.methods import FAST, REFUSED, UNSAFE
 from evmlb.routing import Router
 from evmlb.wire.http1 import (
     CHUNKED,
@@ -114,12 +114,21 @@ class Lane:
         """Take bytes: nearly always one whole request with a head that was seen before."""
         if self._exchange is None and self._body is None and not self._kept and not self.closing:
             end = data.find(END_OF_HEAD) + 4
-            head: Any = request_heads.get(data[:end])
+            head: Any = request_heads.get(data[:end]) or self._new_head(data, end)
             if head is not None and head.is_plain and head.length == len(data) - end:
                 self._head = head
                 self._request(head, data[end:])
                 return
         self._take(data)
+
+    def _new_head(self, data: bytes, end: int) -> RequestHead | None:
+        """Read a head that is not known yet; None where it takes more care, or is not whole."""
+        if not 4 <= end <= self._front.limits.max_header_bytes:
+            return None
+        try:
+            return read_request_head(data[:end])
+        except BadMessage:
+            return None  # it will be read, and refused, again
 
     def readConnectionLost(self) -> None:
         """The client will send no more; what it asked for is still answered."""
@@ -286,7 +295,7 @@ class Lane:
             exchange.forwarded_for = self.peer_line
         self._router = router
         self._exchange = exchange
-        if call.klass is MethodClass.REFUSED:
+        if call.klass is REFUSED:
             self._refuse_unsent(exchange, errors.METHOD_REFUSED)
         else:
             router.submit(exchange)
@@ -333,10 +342,10 @@ class Lane:
         self._describe(exchange, head)
         if call is None:
             exchange.http_method = head.method
-            exchange.klass = MethodClass.FAST if head.method in (b"GET", b"HEAD", b"OPTIONS") else MethodClass.UNSAFE
+            exchange.klass = FAST if head.method in (b"GET", b"HEAD", b"OPTIONS") else UNSAFE
         self._router = router
         self._exchange = exchange
-        if exchange.klass is MethodClass.REFUSED:
+        if exchange.klass is REFUSED:
             self._refuse_unsent(exchange, errors.METHOD_REFUSED)
         else:
             router.submit(exchange)

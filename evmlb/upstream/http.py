@@ -14,8 +14,9 @@ import os
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 from twisted.internet import defer
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
@@ -132,13 +133,13 @@ class Connection:
 
     def carry(self, request: Request) -> None:
         """Send a request."""
-        sink, data, body, _ = self._request = request
-        self.sink = sink
+        self._request = request
+        self.sink = sink = request.sink
         sink.flight = self
-        if body:
-            self.transport.writeSequence((data, body))
+        if request.body:
+            self.transport.writeSequence((request.data, request.body))
         else:
-            self.transport.write(data)
+            self.transport.write(request.data)
 
     def abort(self) -> None:
         """Give the request up."""
@@ -180,18 +181,19 @@ class Connection:
     def _take_head(self, data: bytes) -> bytes:
         """Read heads until one is an answer's, passing over 1xx; return what lies behind it."""
         self._kept = b""
+        start = 0
         while True:
-            end = data.find(END_OF_HEAD) + 4
+            end = data.find(END_OF_HEAD, start) + 4
             if end == 3:
-                self._keep_head(data)
+                self._keep_head(data[start:])
                 return b""
-            if end > self._pool.max_header_bytes:
+            if end - start > self._pool.max_header_bytes:
                 raise BadMessage("the head of the answer is too long")
-            head = read_response_head(data[:end], asked_with_head=self._asked_with_head())
-            data = data[end:]
+            head = read_response_head(data[start:end], asked_with_head=self._asked_with_head())
+            start = end
             if head.status >= 200:
                 self._begin_body(head)
-                return data
+                return data[end:]
 
     def _asked_with_head(self) -> bool:
         return self._request is not None and self._request.asked_with_head
@@ -267,7 +269,7 @@ class Connection:
             sink.failed(fault, detail, True)
 
 
-class Request(NamedTuple):
+class Request(msgspec.Struct):
     """One request as bytes: ``data`` is its head, with the body behind it unless ``body`` is apart (large ones)."""
 
     sink: Sink

@@ -132,13 +132,28 @@ def _read(raw: bytes, parser_class: Any) -> tuple[Any, _Collector]:
 
 
 class _Memo(dict[bytes, msgspec.Struct]):
-    """A bounded table of heads. Emptied when full: it fills again within a few requests."""
+    """A bounded table of heads. Emptied when full: it fills again within a few requests.
+
+    A head is kept when it comes for the second time: those with an id of their own in every request (tracing) would
+    only push the others out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen_once: set[int] = set()
 
     def keep(self, raw: bytes, head: msgspec.Struct) -> None:
-        if len(raw) <= _MEMO_HEAD_BYTES:
-            if len(self) >= _MEMO_HEADS:
-                self.clear()
-            self[raw] = head
+        if len(raw) > _MEMO_HEAD_BYTES:
+            return
+        key = hash(raw)
+        if key not in self._seen_once:
+            if len(self._seen_once) >= _MEMO_HEADS:
+                self._seen_once.clear()
+            self._seen_once.add(key)
+            return
+        if len(self) >= _MEMO_HEADS:
+            self.clear()
+        self[raw] = head
 
 
 request_heads: Final = _Memo()
@@ -164,7 +179,8 @@ def read_request_head(raw: bytes) -> RequestHead:
     segments = clean_path(path)
     options = _tokens(field(b"connection", b""))
     keep_alive = b"close" not in options and (http11 or b"keep-alive" in options)
-    upgrade = _upgrade(options, field(b"upgrade", b""))
+    upgrade = _upgrade(options, field(b"upgrade", b"")) if options else b""
+    expects = b"expect" in collector.fields and _expects_continue(field(b"expect", b""), http11)
     origin = field(b"origin", b"")
     head = RequestHead(
         is_plain=method == b"POST" and http11 and keep_alive and not upgrade and not origin,
@@ -176,7 +192,7 @@ def read_request_head(raw: bytes) -> RequestHead:
         length=_request_length(collector, http11),
         keep_alive=keep_alive,
         http11=http11,
-        expects_continue=_expects_continue(field(b"expect", b""), http11),
+        expects_continue=expects,
         upgrade=upgrade,
         is_json=_is_json(field(b"content-type", b"")),
         origin=origin,
@@ -270,15 +286,15 @@ def _split_target(target: bytes, method: bytes) -> tuple[bytes, bytes]:
     """Path and query (with its question mark) of a request target, in origin or absolute form (RFC 9112, 3.2)."""
     if method == b"CONNECT":
         raise BadMessage("this is no forward proxy", 405)
-    absolute = _ABSOLUTE.match(target)
+    absolute = _ABSOLUTE.match(target) if target[:1] != b"/" else None
     if absolute is not None:
         target = target[absolute.end() :] or b"/"
     if target == b"*":
         return b"", b""
     if not target.startswith(b"/"):
         raise BadMessage("the request target is neither a path nor a URL")
-    path, mark, query = target.partition(b"?")
-    return path.partition(b"#")[0], mark + query.partition(b"#")[0]
+    path, mark, query = target.partition(b"#")[0].partition(b"?")
+    return path, mark + query
 
 
 def clean_path(path: bytes) -> list[bytes]:
@@ -287,8 +303,10 @@ def clean_path(path: bytes) -> list[bytes]:
     A path can never climb above its beginning, also not by an encoded dot: what is in front of the extra path in a
     node's URL is often its key. Empty segments are dropped, a trailing slash is kept as an empty last segment.
     """
-    cleaned: list[bytes] = []
     segments = path.split(b"/")[1:]
+    if len(segments) == 1 and segments[0] and b"." not in path and b"%" not in path:
+        return segments
+    cleaned: list[bytes] = []
     for segment in segments:
         plain = segment.lower().replace(b"%2e", b".")
         if plain == b"..":

@@ -164,6 +164,8 @@ class CommonTests(LaneTestCase):
         for body in (b'{"id":1,"method":"engine_x"}', b'[{"id":1,"method":"engine_x"},%b]' % BALANCE):
             visitor.send(post(body))
             self.assertIn(b"-32601", visitor.reply.body)
+            visitor.send(post(body, ORIGIN, JSON_TYPE))
+            self.assertIn(b"-32601", visitor.reply.body)
         self.assertEqual(self.world.sends, "")
 
     def test_not_json(self) -> None:

@@ -285,6 +285,15 @@ class AnswerTests(SynchronousTestCase):
             world.node.answer(data)
             self.assertEqual((sink.events, world.node.state), ([("failed", Fault.GARBAGE, True)], "aborted"), data)
 
+    def test_many_interim_answers(self) -> None:
+        """Any number of 1xx is passed over, at a cost that grows with their bytes alone."""
+        world = World()
+        sink = world.send()
+        for _ in range(5):
+            world.node.answer(b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000)
+        world.node.answer(answer())
+        self.assertEqual(sink.body, RESULT)
+
     def test_unasked(self) -> None:
         """A node that speaks without being asked loses its connection."""
         world = World()
