@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from evmlb.node import Node
     from evmlb.policy.verdicts import Verdict
     from evmlb.routing import Router
+    from evmlb.routing.waiting import Waiting
 
 SWEEP_SECONDS = 0.01
 
@@ -123,7 +124,7 @@ class InFlight:
         self._reactor = reactor
         self.now = now
         self.attempts: dict[Attempt, None] = {}
-        self.queues: set[Router] = set()
+        self.queues: set[Waiting] = set()
         self.timer: Any = None
 
     def watch(self) -> None:
@@ -145,8 +146,8 @@ class InFlight:
         for attempt in [attempt for attempt in self.attempts if attempt.deadline <= now]:
             if attempt in self.attempts:
                 attempt._router.timed_out(attempt)
-        for router in tuple(self.queues):
-            router.sweep_queue(now)
+        for queue in tuple(self.queues):
+            queue.sweep(now)
 
     def cancel_timer(self) -> None:
         """Stop watching, at the end of everything."""

@@ -66,10 +66,10 @@ class _Question:
         try:
             body = orjson.loads(b"".join(parts))
         except ValueError:
-            self._fail(Fault.GARBAGE, f"HTTP {head.status} without JSON")
-            return
+            body = None
         if not isinstance(body, dict) or ("result" not in body and "error" not in body):
-            self._fail(Fault.GARBAGE, f"HTTP {head.status} without a JSON-RPC answer")
+            fault = Fault.GARBAGE if head.status == 200 else Fault.HTTP_ERROR
+            self._fail(fault, f"HTTP {head.status} without a JSON-RPC answer")
         elif body.get("error") is not None:
             self._fail(Fault.RPC_ERROR, _words(body["error"]))
         elif body.get("id") not in (_QUESTION_ID, None):
@@ -275,8 +275,9 @@ class NodePoller:
         if doubted is None:
             return None, None
         try:
-            block = await self._ask("eth_getBlockByNumber", [hex(doubted), False])
-        except AskFailed:
+            asking = self._ask("eth_getBlockByNumber", [hex(doubted), False])
+            block = await asking.addTimeout(self._try_seconds / 2, self._reactor)  # the head must not be lost for it
+        except (AskFailed, defer.TimeoutError):
             return None, None
         if not isinstance(block, dict) or not isinstance(block.get("hash"), str):
             return None, None

@@ -243,6 +243,14 @@ class RoundTests(SynchronousTestCase):
         poll = world.polls[-1]
         self.assertEqual((poll.block_hash, poll.block_timestamp, poll.unix_time), ("0xab", 16, 1_700_000_000.0))
 
+    def test_confirmation_hangs(self) -> None:
+        """A node that does not answer about the block has been polled all the same: the head is not lost for it."""
+        world = World()
+        self.patch(world.network, "wants_confirmation", lambda node: 0x500)
+        world.upstream.answers["eth_getBlockByNumber"] = None
+        world.pass_time(2)
+        self.assertEqual((world.failures, world.polls[-1].number), ([], 100))
+
     def test_no_confirmation(self) -> None:
         """A node that cannot show the block has been polled all the same."""
         for answer in (b'{"id":1,"result":null}', b'{"id":1,"result":{"hash":1}}', Fault.DISCONNECTED, b"<html>"):

@@ -19,7 +19,7 @@ from evmlb.jsonrpc import parse_call
 from evmlb.methods import MethodClass
 from evmlb.network import Network, Poll
 from evmlb.policy.balancing import chooser
-from evmlb.routing import Router
+from evmlb.routing import Router, waiting
 from tests.support import FakeHead, Sent, UpstreamSpy, network_config, node_config, nodes_of, run_property
 
 RESULT = b'{"jsonrpc":"2.0","id":1,"result":"0x1"}'
@@ -1128,7 +1128,7 @@ class CapacityTests(RoutingTestCase):
 
     def test_too_many(self) -> None:
         """The queue is bounded."""
-        self.patch(__import__("evmlb.routing", fromlist=["x"]), "MAX_QUEUED", 2)
+        self.patch(waiting, "MAX_QUEUED", 2)
         world = self.small(1)
         clients = [world.submit() for _ in range(4)]
         self.assertRefused(clients[3], 503, -32011)

@@ -51,9 +51,10 @@ OWN_HEADERS = frozenset(
         "trailer",
         "transfer-encoding",
         "upgrade",
+        "x-forwarded-for",
     }
 )
-"""Request headers that are ours to set, because they frame the message or decide how the answer reads."""
+"""Request headers that are ours to set: they frame the message, decide how the answer reads, or say who asks."""
 
 
 class Unexpected(ValueError):

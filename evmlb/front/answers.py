@@ -1,4 +1,4 @@
-"""The heads of answers to clients.
+"""The heads of answers to clients, and how a body is put behind them.
 
 Everything before the length of the common answer (200, JSON, one attempt, connection stays) is made once per node and
 kept; the uncommon is put together line by line.
@@ -6,6 +6,7 @@ kept; the uncommon is put together line by line.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evmlb.config.schema import Config, CorsConfig
@@ -131,3 +132,20 @@ def preflight(cors: CorsConfig, request: RequestHead) -> bytes:
         b"Access-Control-Allow-Methods: %b\r\nAccess-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: %d\r\n"
         % (cors.methods.encode(), cors.headers.encode(), int(cors.max_age_seconds))
     )
+
+
+def framed(request: RequestHead | None, status: int, head: bytes, body: Sequence[bytes]) -> Sequence[bytes]:
+    """A whole answer. 204 and 304 have no body by themselves, one to HEAD has only its length."""
+    if status in (204, 304):
+        return (head, b"\r\n")
+    length = sum(map(len, body))
+    end = b"Content-Length: %d\r\n\r\n" % length
+    if request is not None and request.method == b"HEAD":
+        # what a node would send to GET, only it knows: no length rather than a wrong one
+        return (head, end if length else b"\r\n")
+    return (head, end, *body)
+
+
+def chunk(data: bytes) -> Sequence[bytes]:
+    """One chunk of a chunked answer; it must not be empty, that would be the last one."""
+    return (b"%x\r\n" % len(data), data, b"\r\n")

@@ -7,14 +7,18 @@ from typing import Any
 
 import orjson
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
-from evmlb.config.schema import Config, LimitsConfig
+from evmlb.config.schema import Config, LimitsConfig, LogLevel
+from evmlb.exchange import Exchange
 from evmlb.front.answers import Answers
 from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
 from evmlb.front.lane import Lane
 from evmlb.routing import Router
 from evmlb.stats import FrontStats
 from evmlb.wire.http1 import RequestHead
+
+_log = Logger(namespace="evmlb.front")
 
 _OPAQUE_HEADERS = (
     b"content-type",
@@ -39,6 +43,7 @@ class Front:
         self.clients = ClientAddresses(config.trusted_proxies)
         self.stats = FrontStats()
         self.forward_headers = tuple(name.lower().encode() for name in config.forward_headers)
+        self.tracing = config.log_level is LogLevel.TRACE
         self.closes_connections = False
         self.lanes: set[Lane] = set()
         self._emptied: Deferred[None] | None = None
@@ -102,6 +107,14 @@ class Front:
 
     # what goes to nodes beside the body
 
+    def describe(self, exchange: Exchange, head: RequestHead) -> None:
+        """Add what goes to the node beside the body; the exchange comes with the peer as its client."""
+        peer = exchange.client_address
+        exchange.client_address = self.clients.client(peer, head.forwarded_for)
+        exchange.forwarded_for = self.clients.line(peer, head.forwarded_for)
+        exchange.target = head.extra + head.query
+        exchange.headers = self.forwarded(head, opaque=exchange.call is None)
+
     def forwarded(self, head: RequestHead, *, opaque: bool = False) -> bytes:
         """Header lines of the client's that go to the node, but for those that it means for us alone."""
         names = self.forward_headers + (_OPAQUE_HEADERS if opaque else ())
@@ -110,6 +123,16 @@ class Front:
         hop = {name.strip() for name in head.value(b"connection").lower().split(b",")}
         return b"".join(
             b"%b: %b\r\n" % (name, value) for name, value in head.headers if name in names and name not in hop
+        )
+
+    def trace(self, router: Router, exchange: Exchange) -> None:
+        """Write who asks for what; only called where ``tracing``."""
+        _log.debug(
+            "{client} asks {network} for {method}",
+            client=exchange.client_address,
+            network=router.network.name,
+            method=exchange.http_method.decode() if exchange.call is None else exchange.call.method,
+            trace=True,
         )
 
     def overview(self) -> bytes:

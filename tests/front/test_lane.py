@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.error import ConnectionLost
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.config.schema import CorsConfig, LimitsConfig
+from evmlb.config.schema import CorsConfig, LimitsConfig, LogLevel
 from evmlb.errors import Fault
 from evmlb.front import lane as lane_module
 from tests.front.support import BALANCE, FrontWorld, Visitor, chunked, post, read_replies
@@ -530,6 +531,26 @@ class PathTests(LaneTestCase):
         sent.answer(b"teapot", 418)
         reply = visitor.reply
         self.assertEqual((reply.status, reply.body), (418, b"teapot"))
+
+    def test_trace(self) -> None:
+        """TRACE shows who asks for what; no other level does."""
+        for level, expected in ((LogLevel.TRACE, 1), (LogLevel.DEBUG, 0)):
+            visitor = self.make(log_level=level)
+            with capturedLogs() as captured:
+                visitor.send(post())
+            lines = [event for event in captured if event.get("trace")]
+            self.assertEqual([event["method"] for event in lines], ["eth_getBalance"] * expected)
+
+    def test_no_way_around_the_rules(self) -> None:
+        """What a laxer parser could take for a call does not pass as foreign on a deeper path."""
+        for body in (
+            b'{"id":1,"method":"eth_chainId","METHOD":"engine_x"}',
+            b'{"id":1,"method":"engine_x"} and more',
+            b'{"id":1,"meth\\u006fd":"engine_x","x":tru}',
+        ):
+            visitor = self.make()
+            visitor.send(post(body, path=b"/net/deeper"))
+            self.assertEqual(visitor.reply.status, 400, body)
 
     def test_other_methods(self) -> None:
         """GET, HEAD, OPTIONS and others go to the node; an answer to HEAD has no body."""
@@ -1070,5 +1091,5 @@ class FuzzTests(LaneTestCase):
         visitor.send(b"POST /net HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
             visitor.send(b"2\r\nxy\r\n" * 10_000)
-        self.assertIsInstance(visitor.lane._body, bytearray)
-        self.assertEqual(len(visitor.lane._body), 400_000)
+        self.assertIsInstance(visitor.lane._reader._body, bytearray)
+        self.assertEqual(len(visitor.lane._reader._body), 400_000)

@@ -1,0 +1,81 @@
+"""What a request asks for that is not the common POST: decisions without I/O.
+
+A request ends in one of three ways, by the first rule that applies:
+
+=============================================  =====================================================
+request                                        what becomes of it
+=============================================  =====================================================
+no such network, ``GET /`` or ``HEAD /``       the overview
+no such network                                refused
+preflight, where origins are configured        our own word
+another method than POST                       passed on as it is: it is the node's to understand
+from a browser page, not declared as JSON      refused
+body is JSON-RPC                               a call
+body is surely no call, on a deeper path       passed on as it is (GraphQL, REST)
+body is anything else                          refused
+=============================================  =====================================================
+
+None of them closes the connection: the request was whole, so where the next one begins is known.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from evmlb import errors
+from evmlb.errors import Refusal
+from evmlb.front.answers import preflight
+from evmlb.jsonrpc import Call, InvalidCall, parse_call
+from evmlb.wire.http1 import RequestHead
+
+if TYPE_CHECKING:
+    from evmlb.front.front import Front
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An answer of our own that is no error: status, header lines, body."""
+
+    status: int
+    lines: bytes
+    body: bytes
+
+
+def without_network(front: Front, head: RequestHead) -> Refusal | Page:
+    """The answer to a request whose path names no network of ours."""
+    if head.network:
+        return errors.UNKNOWN_NETWORK.saying(f"Unknown network: {head.network[:100]}")
+    if head.method in (b"GET", b"HEAD"):
+        return Page(200, b"Content-Type: application/json\r\n", front.overview())
+    return errors.NO_NETWORK
+
+
+def asked(front: Front, head: RequestHead, body: bytes) -> Call | Refusal | Page | None:
+    """What a request to one of our networks asks for; None means that it is passed on as it is."""
+    if head.method == b"OPTIONS" and front.cors.origins and head.origin:
+        return Page(204, preflight(front.cors, head), b"")
+    if head.method != b"POST":
+        return None
+    if head.origin and not (head.is_json and head.value(b"content-type")):
+        # a page can send a body without a type as well as one of text/plain, and needs no preflight for either
+        return errors.WRONG_CONTENT_TYPE
+    try:
+        return parse_call(body)
+    except InvalidCall as error:
+        return foreign(head, body, error)
+
+
+_MAY_BE_A_CALL = re.compile(rb'"method"|\\u', re.IGNORECASE)
+
+
+def foreign(head: RequestHead, body: bytes, error: InvalidCall) -> Refusal | None:
+    """What becomes of a body that is not JSON-RPC; None means that it is passed on as it is.
+
+    What a laxer parser than ours could take for a call never is: geth reads the first value and ignores what follows,
+    and matches names without regard to case. It would be a way around every rule about methods.
+    """
+    if head.extra and not _MAY_BE_A_CALL.search(body):
+        return None
+    return Refusal(400, error.code, error.message)

@@ -1,0 +1,103 @@
+"""What answers passing by tell, and where that sends later calls.
+
+Two things are learnt from good answers. A block number above the chainhead shows that the chain grew, before the next
+poll does. An answer that creates or removes a filter tells which node holds it: later uses must go there
+(:mod:`evmlb.policy.affinity`), and new filters go there as well.
+
+Only small answers are read, of few methods; others never come here. What cannot be read teaches nothing: whether an
+answer is good was judged before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+
+from evmlb.chain import parse_quantity
+from evmlb.events import Events
+from evmlb.jsonrpc import Call
+from evmlb.methods import FILTER_CREATION, FILTER_USE
+from evmlb.network import Network
+from evmlb.node import Node
+from evmlb.policy.affinity import Filters
+
+_FILTER_CHANGES = FILTER_CREATION | {"eth_uninstallFilter"}
+
+
+class Learner:
+    """What the answers to one network's calls taught. ``publish`` takes the network's events to their sinks."""
+
+    def __init__(self, network: Network, now: Callable[[], float], publish: Callable[[Events], None]) -> None:
+        self._network = network
+        self._now = now
+        self._publish = publish
+        self.filters: Filters[Node] = Filters()
+
+    def learn(self, node: Node, call: Call, parts: list[bytes]) -> None:
+        """What a good answer of this node tells of the chain and of filters."""
+        if call.method == "eth_blockNumber":
+            number = parse_quantity(_result(parts))
+            if number is not None and number > (self._network.chainhead or 0):
+                self._publish(self._network.observe_head(node, number, self._now()))
+        elif call.members is not None:
+            if any(member.method in _FILTER_CHANGES for member in call.members):
+                results = _results(parts)
+                for member in call.members:
+                    self._learn_filter(node, member, results.get(member.id))
+        elif call.method in _FILTER_CHANGES:
+            self._learn_filter(node, call, _result(parts))
+
+    def _learn_filter(self, node: Node, call: Call, result: object) -> None:
+        if call.method in FILTER_CREATION and isinstance(result, str):
+            self.filters.record_created(result.encode(), node, self._now())
+        elif call.method == "eth_uninstallFilter" and result is True:
+            self.filters.record_removed(_first_param(call))
+
+    def holder(self, call: Call | None, now: float) -> Node | None:
+        """The node that holds the filter which a call uses, or where a new one should be made."""
+        if call is None or not self.filters:
+            return None
+        members = (call,) if call.members is None else call.members
+        for member in members:
+            if member.method in FILTER_USE:
+                filter_id = _first_param(member)
+                holder = self.filters.holder(filter_id, now) if filter_id else None
+                if holder is not None:
+                    return holder
+        creates = any(member.method in FILTER_CREATION for member in members)
+        return self.filters.latest_holder(now) if creates else None
+
+
+def uses_filter(call: Call | None) -> bool:
+    """Whether a call, or a member of a batch, uses a filter made before."""
+    if call is None:
+        return False
+    if call.members is not None:
+        return any(member.method in FILTER_USE for member in call.members)
+    return call.method in FILTER_USE
+
+
+def _result(parts: list[bytes]) -> object:
+    """The result of a small answer."""
+    try:
+        return orjson.loads(b"".join(parts)).get("result")
+    except (ValueError, AttributeError):
+        return None
+
+
+def _results(parts: list[bytes]) -> dict[bytes, object]:
+    """The results of a small answer to a batch, by the bytes of their ids."""
+    try:
+        return {orjson.dumps(answer.get("id")): answer.get("result") for answer in orjson.loads(b"".join(parts))}
+    except (ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _first_param(call: Call) -> bytes:
+    """The first parameter of a call if it is a string, as bytes; empty otherwise."""
+    try:
+        first = orjson.loads(bytes(call.params))[0]
+    except (ValueError, IndexError, KeyError, TypeError):
+        return b""
+    return first.encode() if isinstance(first, str) else b""
