@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 from evmlb import __version__, logs
 from evmlb.admin.readiness import Readiness
 from evmlb.admin.resources import NetworkView, make_admin_site
-from evmlb.config.schema import Config, NetworkConfig, Role
+from evmlb.config.schema import Config, LogLevel, NetworkConfig, Role
 from evmlb.events import Events
 from evmlb.exchange import InFlight
 from evmlb.front.front import Front
@@ -36,6 +36,7 @@ from evmlb.network import Network
 from evmlb.policy.balancing import chooser
 from evmlb.polling import NodePoller, spread
 from evmlb.routing import Router
+from evmlb.stats import ClientSeries
 from evmlb.upstream.exporter import Exporter
 from evmlb.upstream.http import HttpUpstream
 from evmlb.wire.ports import ports_of
@@ -98,6 +99,7 @@ class Balancer:
         self.watch = watch
         self.in_flight = InFlight(reactor, now)
         self.event_log = EventLog()
+        self._client_series = ClientSeries()
         self.networks = {network.name: self._make_network(network) for network in config.networks}
         routers = {name: parts.router for name, parts in self.networks.items()}
         limit = config.limits.max_connections or int(raise_descriptor_limit() * CONNECTIONS_SHARE)
@@ -117,7 +119,14 @@ class Balancer:
         network = Network(config, self.now())
         upstreams = tuple(self._make_upstream(config, node.config) for node in network.nodes)
         router = Router(
-            network, upstreams, self.in_flight, self.publish, chooser(config.strategy, self.rng), self.reactor.callLater
+            network,
+            upstreams,
+            self.in_flight,
+            self.publish,
+            chooser(config.strategy, self.rng),
+            self.reactor.callLater,
+            self._client_series,
+            _log if self.config.log_level in (LogLevel.DEBUG, LogLevel.TRACE) else None,
         )
         pollers, exporters = [], []
         for node, upstream in zip(network.nodes, upstreams, strict=True):

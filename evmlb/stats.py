@@ -14,14 +14,24 @@ from evmlb.methods import MethodClass
 DURATION_BOUNDS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the original's duration histogram; above the last is infinity."""
 MAX_CLIENTS = 500
-"""So many client addresses get a series of their own; the rest are counted under ``other``."""
+"""So many client addresses get series of their own, over all networks; the rest are counted under ``other``."""
 OTHER_CLIENTS = "other"
 
 
+class ClientSeries:
+    """How many clients may still get a series of their own; shared by all networks of a process."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, most: int = MAX_CLIENTS) -> None:
+        self.left = most
+
+
 class NetworkStats:
-    """The requests of one network since the start."""
+    """The requests of one network since the start. ``client_series`` bounds ``by_client``."""
 
     __slots__ = (
+        "_client_series",
         "answered",
         "by_client",
         "duration_counts",
@@ -33,7 +43,8 @@ class NetworkStats:
         "refusals",
     )
 
-    def __init__(self, node_count: int) -> None:
+    def __init__(self, node_count: int, client_series: ClientSeries | None = None) -> None:
+        self._client_series = client_series or ClientSeries()
         self.by_client: dict[str, int] = {}
         self.duration_counts = [0] * (len(DURATION_BOUNDS_SECONDS) + 1)
         self.duration_sum_seconds = 0.0
@@ -56,7 +67,8 @@ class NetworkStats:
         by_client = self.by_client
         if client in by_client:
             by_client[client] += 1
-        elif len(by_client) < MAX_CLIENTS:
+        elif self._client_series.left > 0:
+            self._client_series.left -= 1
             by_client[client] = 1
         else:
             by_client[OTHER_CLIENTS] = by_client.get(OTHER_CLIENTS, 0) + 1

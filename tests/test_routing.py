@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from twisted.internet.task import Clock
+from twisted.logger import Logger, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config.schema import NodeConfig, Role, Strategy, WhenNoneInRange
@@ -293,6 +294,18 @@ class RetryTests(RoutingTestCase):
         self.assertEqual(client.exchange.attempts, 2)
         self.assertEqual([name for name, proven in world.blames if proven], ["a"] if blamed else [])
         world.check_idle(self)
+
+    def test_debug(self) -> None:
+        """Where it is asked for, each attempt that ends badly is told to the log, with the reason."""
+        world = self.make("a b")
+        world.router._debug = Logger()
+        world.submit()
+        with capturedLogs() as captured:
+            world.last("a").fail(Fault.DISCONNECTED, "gone")
+        self.assertEqual(
+            [formatEvent(event) for event in captured],
+            ["net: a did not answer eth_getBalance: disconnected: gone"],
+        )
 
     def test_transport_faults(self) -> None:
         """A node that cannot be reached, resets or answers garbage is passed over and blamed."""

@@ -2,7 +2,7 @@
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.stats import DURATION_BOUNDS_SECONDS, MAX_CLIENTS, OTHER_CLIENTS, NetworkStats
+from evmlb.stats import DURATION_BOUNDS_SECONDS, MAX_CLIENTS, OTHER_CLIENTS, ClientSeries, NetworkStats
 
 
 class NetworkStatsTests(SynchronousTestCase):
@@ -25,6 +25,16 @@ class NetworkStatsTests(SynchronousTestCase):
         self.assertEqual(len(stats.by_client), MAX_CLIENTS + 1)
         self.assertEqual((stats.by_client["10.0.0.0"], stats.by_client[OTHER_CLIENTS]), (2, 100))
         self.assertEqual(sum(stats.by_client.values()), stats.requests)
+
+    def test_clients_of_all_networks(self) -> None:
+        """The bound on series holds over all networks together."""
+        series = ClientSeries(3)
+        one, two = NetworkStats(1, series), NetworkStats(1, series)
+        for client in "abcd":
+            one.record_request(client, 0.1)
+            two.record_request(client, 0.1)
+        self.assertEqual(len(one.by_client) + len(two.by_client), 3 + 2)
+        self.assertEqual(sum(one.by_client.values()), 4)
 
     def test_attempts(self) -> None:
         """Answered attempts are counted per node and class."""

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.logger import Logger
+
 from evmlb.config.schema import Role
 from evmlb.errors import NO_NODE, Fault, Refusal
 from evmlb.events import Events
@@ -36,7 +38,7 @@ from evmlb.routing.choosing import Choices, first_free
 from evmlb.routing.judging import judge, judge_beginning, judge_lateness, refusal_of, save
 from evmlb.routing.learning import Learner
 from evmlb.routing.waiting import Waiting
-from evmlb.stats import NetworkStats
+from evmlb.stats import ClientSeries, NetworkStats
 
 AGAIN_SECONDS = 0.1
 """The pause before a node is asked again that failed already, when there is no other; doubles each time."""
@@ -45,7 +47,8 @@ AGAIN_SECONDS = 0.1
 class Router:
     """The requests of one network.
 
-    ``upstreams`` are in the order of ``network.nodes``; ``publish`` takes the network's events to their sinks.
+    ``upstreams`` are in the order of ``network.nodes``; ``publish`` takes the network's events to their sinks;
+    ``debug``, where given, is told of each attempt that ends badly.
     """
 
     def __init__(
@@ -56,10 +59,13 @@ class Router:
         publish: Callable[[Events], None],
         chooser: Chooser | None = None,
         later: Callable[..., Any] | None = None,
+        client_series: ClientSeries | None = None,
+        debug: Logger | None = None,
     ) -> None:
         config = network.config
         self.network = network
-        self.stats = NetworkStats(len(network.nodes))
+        self.stats = NetworkStats(len(network.nodes), client_series)
+        self._debug = debug
         self._upstreams = tuple(upstreams)
         self._table = in_flight
         self._attempts = in_flight.attempts
@@ -253,6 +259,8 @@ class Router:
         self._leave(attempt)
         outcome = verdict.fault.value if verdict.fault else "failed"
         self.stats.failed[node.index, exchange.klass, outcome] += 1
+        if self._debug is not None:
+            self._tell(exchange, node, outcome, detail)
         if verdict.blame:
             self._blame(exchange, node, verdict, detail, now)
         exchange.verdicts = (*exchange.verdicts, verdict)
@@ -265,6 +273,18 @@ class Router:
             self._try_next(exchange, now)
         else:
             self._conclude(exchange)
+
+    def _tell(self, exchange: Exchange, node: Node, outcome: str, detail: str) -> None:
+        """Write it to the log: only where that was asked for, as a failing node may end thousands a second so."""
+        if self._debug is not None:
+            self._debug.debug(
+                "{network}: {node} did not answer {method}: {outcome}: {detail}",
+                network=self.network.name,
+                node=node.name,
+                method=exchange.call.method if exchange.call is not None else exchange.http_method.decode(),
+                outcome=outcome,
+                detail=detail,
+            )
 
     def _blame(self, exchange: Exchange, node: Node, verdict: Verdict, detail: str, now: float) -> None:
         unreachable = verdict.fault is Fault.UNREACHABLE

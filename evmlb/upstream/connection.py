@@ -105,7 +105,7 @@ class Connection:
         if self._head is None and not self._kept and sink is not None:
             end = data.find(END_OF_HEAD) + 4
             head: Any = response_heads.get(data[:end])
-            if head is not None and head.length == len(data) - end and head.status >= 200:
+            if head is not None and head.length == len(data) - end and head.status == 200:
                 self.sink = None
                 self._used = True
                 self._pool.release(self, head.keep_alive)
@@ -247,7 +247,9 @@ class Connection:
 
     def _deliver(self, sink: Sink, head: ResponseHead) -> None:
         held, streaming = self._held, self._streaming
-        clean = head.keep_alive and not self._kept
+        # a node that refuses a large body may do so before it has read it: what it reads next would not be a request
+        refused_early = head.status >= 400 and self._request is not None and self._request.body != b""
+        clean = head.keep_alive and not self._kept and not refused_early
         self._kept = b""
         self._reset()
         self.sink = None

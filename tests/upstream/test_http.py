@@ -330,6 +330,14 @@ class AnswerTests(SynchronousTestCase):
         world.node.connection.dataReceived(b"x" * 20)  # was read already
         self.assertEqual((sink.is_done, world.node.reading), (True, True))
 
+    def test_large_body_refused_early(self) -> None:
+        """A node that refuses a large body may not have read it all: that connection carries nothing more."""
+        for size, kept in ((100_000, 0), (1000, 1)):
+            world = World()
+            world.send(b"x" * size)
+            world.node.answer(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno")
+            self.assertEqual(len(world.upstream.idle), kept)
+
     def test_cancelled_in_the_middle(self) -> None:
         """A sink that gives up at the commit point hears no more of its answer."""
         world = World(limits=LimitsConfig(failover_buffer_bytes=10))
