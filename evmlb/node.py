@@ -269,8 +269,9 @@ class Node:
 
     def _poll_obstacle(self) -> Obstacle | None:
         if self.health.up is None:
-            failed = f"its first poll failed: {self.health.reason}" if self.health.reason else "not polled yet"
-            return Obstacle(ObstacleKind.NOT_POLLED, failed)
+            if self.health.reason:
+                return Obstacle(ObstacleKind.POLLS_FAIL, f"its first poll failed: {self.health.reason}")
+            return Obstacle(ObstacleKind.NOT_POLLED, "not polled yet")
         if self.health.up is False:
             return Obstacle(ObstacleKind.POLLS_FAIL, f"polls fail: {self.health.reason}")
         return Obstacle(ObstacleKind.STALE, "its last good poll is too old") if self.stale else None

@@ -253,10 +253,9 @@ class FrontService(Service):
         """Serve."""
         self.privilegedStartService()
         super().startService()
-        hosts = [port.getHost() for port in self._ports or ()]
-        where = ", ".join(str(getattr(host, "port", None) or getattr(host, "name", host)) for host in hosts)
-        _log.info("serving {networks} on {where}", networks=", ".join(self._balancer.networks), where=where)
-        self.listening.callback([getattr(host, "port", 0) for host in hosts])
+        ports = self._ports or ()
+        _log.info("serving {networks} on {where}", networks=", ".join(self._balancer.networks), where=_where(ports))
+        self.listening.callback([getattr(port.getHost(), "port", 0) for port in ports])
 
     def stopService(self) -> Deferred[None]:
         """Drain: see the module's head."""
@@ -278,6 +277,12 @@ class FrontService(Service):
         except Exception:
             _log.info("cutting off {count} connections that did not end in time", count=len(balancer.front.lanes))
             balancer.front.abort()
+
+
+def _where(ports: Sequence[Any]) -> str:
+    """The ports' numbers, or the paths of UNIX sockets."""
+    hosts = [port.getHost() for port in ports]
+    return ", ".join(str(getattr(host, "port", None) or getattr(host, "name", host)) for host in hosts)
 
 
 def adopt(reactor: Any, sock: socket.socket, factory: Any) -> Any:
@@ -327,6 +332,7 @@ class AdminService(Service):
         """Serve."""
         self.privilegedStartService()
         super().startService()
+        _log.info("metrics, probes and nodes are shown on {where}", where=_where(self._ports or ()))
 
     def stopService(self) -> Deferred[None]:
         """Close the port."""

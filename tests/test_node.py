@@ -39,11 +39,11 @@ class ObstacleTests(SynchronousTestCase):
         self.assertIsNone(kind_of(node))
 
     def test_not_polled(self) -> None:
-        """Before its first poll is over a node may not serve."""
+        """Before its first poll is over a node may not serve; when that failed, it is for that."""
         node = made()
         self.assertIs(kind_of(node), ObstacleKind.NOT_POLLED)
         node.observe_poll_failure("refused", 1.0, final=True)
-        self.assertIs(kind_of(node), ObstacleKind.NOT_POLLED)
+        self.assertIs(kind_of(node), ObstacleKind.POLLS_FAIL)
 
     def test_polls_fail(self) -> None:
         """Two failed polls take it out, and its chain id is asked again."""
