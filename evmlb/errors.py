@@ -52,6 +52,8 @@ UNKNOWN_NETWORK = Refusal(404, -32001, "Unknown network")
 METHOD_REFUSED = Refusal(
     200, -32601, "the engine_* methods belong to the consensus client and are not served by a load balancer"
 )
+METHOD_NOT_ALLOWED = Refusal(405, -32600, "this HTTP method is not passed on")
+NOT_BY_POST = Refusal(405, -32600, "JSON-RPC is asked by POST")
 TOO_LARGE = Refusal(413, -32600, "request body too large")
 WRONG_CONTENT_TYPE = Refusal(415, -32600, "Content-Type must be application/json in requests from a browser page")
 OVER_MEMORY = Refusal(503, -32011, "too many request bodies are being held; try again", 1)

@@ -21,6 +21,11 @@ class AnswerHead(Protocol):
         ...
 
     @property
+    def keep_alive(self) -> bool:
+        """Whether the connection stays; surely not where its end is the answer's end."""
+        ...
+
+    @property
     def content_type(self) -> bytes:
         """The Content-Type, empty when there is none."""
         ...
@@ -92,7 +97,9 @@ class Sink(Protocol):
 
 
 class Upstream(Protocol):
-    """Sends requests to one node."""
+    """Sends requests to one node. ``losses``: how many connections the node, or the network, has ended so far."""
+
+    losses: int
 
     def send(
         self,

@@ -138,6 +138,8 @@ class Node:
         if poll.chain_id is not None:
             self.chain_id = poll.chain_id
             self.chain_id_wanted = False
+        if self.head is not None and poll.number < self.head and poll.chain_id is None:
+            self.chain_id_wanted = self.config.check_chain_id  # a reorg, or another chain
         if poll.number != self.head:
             self.head = poll.number
             self.head_changed_at = now
@@ -145,13 +147,13 @@ class Node:
 
     def observe_poll_failure(self, reason: str, now: float, *, final: bool) -> None:
         """A try of a poll failed; ``final``: it was the last one."""
+        self.chain_id_wanted = self.config.check_chain_id  # another node may come back at this address
         if not final:
             self.suspect_of(reason)
             return
         self.last_poll_at = now
         self.health.observe_bad(reason)
         if self.health.up is False:
-            self.chain_id_wanted = self.config.check_chain_id  # another node may come back at this address
             self.latency.forget()
         self._note_trouble()
 

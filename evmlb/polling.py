@@ -40,6 +40,14 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 _QUESTION_ID = 1
 
 
+_FAULT_OF_STATUS = {
+    200: Fault.GARBAGE,
+    401: Fault.UNAUTHORIZED,
+    403: Fault.UNAUTHORIZED,
+    429: Fault.RATE_LIMITED,
+}
+
+
 class AskFailed(Exception):
     """A question of ours was not answered well. ``fault`` says how, the text says it in words."""
 
@@ -68,7 +76,7 @@ class _Question:
         except ValueError:
             body = None
         if not isinstance(body, dict) or ("result" not in body and "error" not in body):
-            fault = Fault.GARBAGE if head.status == 200 else Fault.HTTP_ERROR
+            fault = _FAULT_OF_STATUS.get(head.status, Fault.HTTP_ERROR)
             self._fail(fault, f"HTTP {head.status} without a JSON-RPC answer")
         elif body.get("error") is not None:
             self._fail(Fault.RPC_ERROR, _words(body["error"]))
@@ -152,6 +160,7 @@ class NodePoller:
         self._network = network
         self._node = node
         self._upstream = upstream
+        self._losses = upstream.losses
         self._publish = publish
         self._now = now
         self._unix_time = unix_time
@@ -239,6 +248,10 @@ class NodePoller:
     async def _ask_all(self) -> Poll:
         checks = self._node.config.check_chain_id
         wanted = self._node.chain_id_wanted and self._chain_id is None
+        if self._losses != self._upstream.losses:
+            # it closed a connection, as a restart does: it may have come back as a node of another chain
+            self._losses = self._upstream.losses
+            wanted = checks
         if wanted or (checks and self._due("chain_id", CHAIN_ID_SECONDS)):
             self._chain_id = self._number(await self._ask("eth_chainId"), "eth_chainId")
             self._asked_at["chain_id"] = self._now()

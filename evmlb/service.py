@@ -217,37 +217,19 @@ class FrontService(Service):
     def __init__(self, balancer: Balancer) -> None:
         self._balancer = balancer
         self._ports: list[Any] | None = None
-        self._failure: Failure | None = None
         self.listening: Deferred[list[int]] = Deferred()
         """Fires with the port numbers once connections are accepted."""
 
     def privilegedStartService(self) -> None:
         """Open the ports, while privileges are there. Not everyone who runs services calls this (``twist`` does not).
 
-        Raises ``OSError`` or ``CannotListenError``.
+        Ends the program, in words, when one cannot be opened.
         """
         super().privilegedStartService()
         if self._ports is None:
-            self._ports = []
-            self._open_ports(self._ports)
-
-    def _open_ports(self, ports: list[Any]) -> None:
-        config = self._balancer.config
-        reactor, factory = ports_of(self._balancer.reactor), BuildFactory(self._balancer.front.build)
-        if not config.listen:
-            ports.append(adopt(reactor, bind_tcp(config.port), factory))
-        for text in config.listen:
-            opening = maybeDeferred(serverFromString(reactor, text).listen, factory)
-            opening.addCallbacks(ports.append, self._failed)
-        if self._failure is not None:
-            self._failure.raiseException()
-
-    def _failed(self, failure: Failure) -> None:
-        """A port that cannot be opened at once is told by an exception; one that fails later ends the program."""
-        self._failure = failure
-        if self.running:
-            _log.critical("cannot listen: {why}", why=failure.getErrorMessage())
-            self._balancer.reactor.stop()
+            config, reactor = self._balancer.config, ports_of(self._balancer.reactor)
+            factory = BuildFactory(self._balancer.front.build)
+            self._ports = open_ports(reactor, config.port, config.listen, factory)
 
     def startService(self) -> None:
         """Serve."""
@@ -285,6 +267,27 @@ def _where(ports: Sequence[Any]) -> str:
     return ", ".join(str(getattr(host, "port", None) or getattr(host, "name", host)) for host in hosts)
 
 
+def open_ports(reactor: Any, port: int, strings: Sequence[str], factory: Any) -> list[Any]:
+    """Listen on a TCP port, or on endpoint strings in its place; ends the program when that cannot be."""
+    ports: list[Any] = []
+    failed: list[Failure] = []
+    if not strings:
+        try:
+            ports.append(adopt(reactor, bind_tcp(port), factory))
+        except OSError as error:
+            _give_up(f"port {port}", error.strerror or str(error))
+    for text in strings:
+        opening = maybeDeferred(_listen_on, reactor, text, factory)
+        opening.addCallbacks(ports.append, failed.append)
+        if failed:
+            _give_up(text, failed[0].getErrorMessage())
+    return ports
+
+
+def _listen_on(reactor: Any, text: str, factory: Any) -> Any:
+    return serverFromString(reactor, text).listen(factory)
+
+
 def adopt(reactor: Any, sock: socket.socket, factory: Any) -> Any:
     """Listen on a bound socket; the reactor has its own descriptor of it then."""
     sock.listen()
@@ -293,8 +296,8 @@ def adopt(reactor: Any, sock: socket.socket, factory: Any) -> Any:
     return port
 
 
-def _cannot_listen(failure: Failure) -> None:
-    _log.critical("cannot listen for operators: {why}", why=failure.getErrorMessage())
+def _give_up(where: str, why: str) -> None:
+    raise SystemExit(f"evmlb: cannot listen on {where}: {why}")
 
 
 class AdminService(Service):
@@ -317,16 +320,10 @@ class AdminService(Service):
     def privilegedStartService(self) -> None:
         """Open the port, while privileges are there, on Twisted's own transports: nothing here is hot."""
         super().privilegedStartService()
-        if self._ports is not None:
-            return
-        self._ports = []
-        config, reactor = self._balancer.config, self._balancer.reactor
-        if not config.admin_listen:
-            self._ports.append(adopt(reactor, bind_tcp(config.metrics_port), self._site))
-            self.port = self._ports[0].getHost().port
-        for text in config.admin_listen:
-            listening = maybeDeferred(serverFromString(reactor, text).listen, self._site)
-            listening.addCallbacks(self._ports.append, _cannot_listen)
+        if self._ports is None:
+            config, reactor = self._balancer.config, self._balancer.reactor
+            self._ports = open_ports(reactor, config.metrics_port, config.admin_listen, self._site)
+            self.port = getattr(self._ports[0].getHost(), "port", 0) if self._ports else 0
 
     def startService(self) -> None:
         """Serve."""

@@ -6,6 +6,7 @@ before a daemon leaves its terminal. The reactor is chosen here too, unless ``-r
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from twisted.application.service import IService
@@ -29,7 +30,9 @@ class Options(usage.Options):
         try:
             self.loaded, self.warnings = load(self["config"])
         except ConfigError as error:
-            raise usage.UsageError(str(error)) from None
+            # not a UsageError: how evmlb is used is not what is wrong, and twist would make another status of it
+            print(error, file=sys.stderr)
+            raise SystemExit(1) from None
         install(self.loaded, self.parent)
         install_unless_installed()
 

@@ -158,6 +158,7 @@ class FakeHead:
     length: int = -1
     content_type: bytes = b"application/json"
     is_encoded: bool = False
+    keep_alive: bool = True
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
     def value(self, name: bytes) -> bytes:
@@ -224,6 +225,7 @@ class UpstreamSpy:
     name: str = "a"
     events: list[Any] = field(default_factory=list)
     script: list[Callable[[Sent], None]] = field(default_factory=list)
+    losses: int = 0
     sent: list[Sent] = field(default_factory=list)
 
     def send(

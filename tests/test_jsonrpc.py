@@ -205,6 +205,29 @@ class AnswerTests(SynchronousTestCase):
         ):
             self.assertEqual(is_plain_result(body, body, b"7"), expected, body)
 
+    def test_cut_off(self) -> None:
+        """No small answer that was cut off, or spoilt, passes as plain, wherever that happened."""
+        whole = b'{"jsonrpc":"2.0","id":7,"result":{"a":[{"b":"0x1"}],"c":{"d":"\xc3\xa9"}}}'
+        self.assertTrue(is_plain_result(whole, whole, b"7"))
+        for end in range(len(whole)):
+            cut = whole[:end]
+            self.assertFalse(is_plain_result(cut, cut, b"7"), cut)
+            self.assertEqual(read_answer(cut, b"7").kind, AnswerKind.GARBAGE)
+        for spoilt in (whole.replace(b"0x1", b"0\xff1"), whole[:-1] + b"x}", whole + b"}"):
+            self.assertFalse(is_plain_result(spoilt, spoilt, b"7"), spoilt)
+            self.assertEqual(read_answer(spoilt, b"7").kind, AnswerKind.GARBAGE)
+
+    def test_large_to_the_end(self) -> None:
+        """Where nothing else tells its end, a large answer is read to it."""
+        whole = b'{"jsonrpc":"2.0","id":7,"result":[' + b'{"a":"1"},' * 1000 + b'{"a":"1"}]}'
+        self.assertEqual(read_answer(whole, b"7", to_the_end=True).kind, AnswerKind.RESULT)
+        self.assertEqual(read_answer(whole[:-2], b"7", to_the_end=True).kind, AnswerKind.GARBAGE)
+
+    def test_null_id(self) -> None:
+        """A null id is one that only errors may have."""
+        self.assertEqual(read_answer(b'{"id":null,"result":1}', b"7").kind, AnswerKind.GARBAGE)
+        self.assertEqual(read_answer(b'{"id":null,"result":1}', b"null").kind, AnswerKind.RESULT)
+
     def test_plain_agrees_with_reading(self) -> None:
         """What is plain is a result by the full reading too."""
         for body in (b'{"jsonrpc":"2.0","id":7,"result":"0x1"}', b'{"jsonrpc":"2.0","result":{},"id":7}'):

@@ -166,6 +166,20 @@ class RoundTests(SynchronousTestCase):
         world.pass_time(1)
         self.assertEqual((world.upstream.take()[:1], world.node.chain_id), ("C", 5))
 
+    def test_chain_id_after_a_restart(self) -> None:
+        """A lost connection or a head that falls may be a restart on another chain: it is asked before it counts."""
+        world = World()
+        world.upstream.answers["eth_chainId"] = "0x5"
+        world.upstream.take()
+        world.pass_time(1)
+        self.assertNotIn("C", world.upstream.take())
+        world.upstream.losses += 1
+        world.pass_time(1)
+        self.assertEqual((world.upstream.take()[:1], world.node.chain_id), ("C", 5))
+        world.upstream.number -= 1
+        world.pass_time(2)
+        self.assertEqual(world.upstream.take().count("C"), 1)
+
     def test_latency(self) -> None:
         """Latency is that of the block number alone, on a connection that is warm by then."""
         world = World(start=False)

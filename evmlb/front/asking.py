@@ -8,6 +8,7 @@ request                                        what becomes of it
 no such network, ``GET /`` or ``HEAD /``       the overview
 no such network                                refused
 preflight, where origins are configured        our own word
+TRACE, or a call by another method than POST   refused
 another method than POST                       passed on as it is: it is the node's to understand
 from a browser page, not declared as JSON      refused
 body is JSON-RPC                               a call
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from evmlb.front.front import Front
 
 
+_MAY_BE_A_CALL = re.compile(rb'"method"|\\u', re.IGNORECASE)
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """An answer of our own that is no error: status, header lines, body."""
@@ -56,8 +60,10 @@ def asked(front: Front, head: RequestHead, body: bytes) -> Call | Refusal | Page
     """What a request to one of our networks asks for; None means that it is passed on as it is."""
     if head.method == b"OPTIONS" and front.cors.origins and head.origin:
         return Page(204, preflight(front.cors, head), b"")
+    if head.method == b"TRACE":
+        return errors.METHOD_NOT_ALLOWED  # it would show the client what we add for the node: keys
     if head.method != b"POST":
-        return None
+        return errors.NOT_BY_POST if _MAY_BE_A_CALL.search(body) else None
     if head.origin and not (head.is_json and head.value(b"content-type")):
         # a page can send a body without a type as well as one of text/plain, and needs no preflight for either
         return errors.WRONG_CONTENT_TYPE
@@ -65,9 +71,6 @@ def asked(front: Front, head: RequestHead, body: bytes) -> Call | Refusal | Page
         return parse_call(body)
     except InvalidCall as error:
         return foreign(head, body, error)
-
-
-_MAY_BE_A_CALL = re.compile(rb'"method"|\\u', re.IGNORECASE)
 
 
 def foreign(head: RequestHead, body: bytes, error: InvalidCall) -> Refusal | None:

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 READ_AHEAD_BYTES = 65536
 """Bytes of further requests that are kept while an answer is owed; more are left in the kernel."""
+HALF_CLOSED_SECONDS = 5.0
+"""How long a client that sends no more is waited on for its answer. A client that gave up looks the same as one that
+only closed its sending side, and its work must not keep a node busy for minutes."""
 LINGER_SECONDS = 10.0
 """How long a client may take to notice that we closed; after a refusal its further bytes are read and dropped."""
 
@@ -90,6 +93,7 @@ class Lane(AnsweringSide):
     def readConnectionLost(self) -> None:
         """The client will send no more; what it asked for is still answered."""
         self._ended = True
+        self.active_at = self._front.now()
         if self.closing and self._exchange is None:
             self.transport.loseConnection()
         elif self._exchange is None:
@@ -238,7 +242,7 @@ class Lane(AnsweringSide):
         self._front.describe(exchange, head)
         if call is None:
             exchange.http_method = head.method
-            exchange.klass = FAST if head.method in (b"GET", b"HEAD", b"OPTIONS") else UNSAFE
+            exchange.klass = FAST if head.method in (b"GET", b"HEAD", b"OPTIONS") and not body else UNSAFE
         self._start(router, exchange)
 
     def _reply(self, reply: Refusal | Page) -> None:
@@ -296,7 +300,10 @@ class Lane(AnsweringSide):
             if now - self._write_paused_at > limits.client_idle_timeout_seconds:
                 self.transport.abortConnection()
         elif self._exchange is not None:
-            self.active_at = now
+            if not self._ended or self._exchange.committed:
+                self.active_at = now
+            elif now - self.active_at > HALF_CLOSED_SECONDS:
+                self.transport.abortConnection()
         elif self.closing:
             if now - self.active_at > LINGER_SECONDS:
                 self.transport.abortConnection()

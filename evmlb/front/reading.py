@@ -30,7 +30,7 @@ from evmlb.config.schema import LimitsConfig
 from evmlb.errors import Refusal
 from evmlb.wire.http1 import CHUNKED, END_OF_HEAD, BadMessage, ChunkedBody, RequestHead, read_request_head
 
-ACCOUNTED_BYTES = 65536
+ACCOUNTED_BYTES = 4096
 """Bodies that grow beyond this size count against the memory for request bodies."""
 
 
@@ -132,6 +132,8 @@ class RequestReader:
         if (end if is_whole else len(self._kept)) > limit:
             raise BadMessage(f"the head is longer than {limit} bytes", 431)
         if not is_whole:
+            if not self._kept[:1].isalpha() or b"\n\n" in self._kept:
+                raise BadMessage("malformed HTTP: no request begins, or ends, like this")  # TLS; bare line feeds
             return Need.BYTES
         self.head = head = read_request_head(self._kept[:end])
         self._kept = self._kept[end:]

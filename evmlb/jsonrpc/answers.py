@@ -46,8 +46,11 @@ def is_plain_result(first: bytes, last: bytes, call_id: bytes) -> bool:
     """Whether a body, given by its first and last part, is surely a good answer to ``call_id`` that is not null.
 
     The two orders of members that nodes use (geth, Erigon, Reth, Besu and anvil write the id before the result,
-    Nethermind after it). False means only that :func:`read_answer` must look.
+    Nethermind after it). A small one is read to its end, so that none that was cut off passes; of a larger one the
+    length that HTTP gave is believed. False means only that :func:`read_answer` must look.
     """
+    if first is last and len(first) <= SMALL_ANSWER_BYTES and not _is_json(first):
+        return False
     opening = b'{"jsonrpc":"2.0","id":%b,"result":' % call_id
     if first.startswith(opening):
         return not first.startswith(b"n", len(opening)) and last.endswith((b"}", b"}\n"))
@@ -58,31 +61,39 @@ def is_plain_result(first: bytes, last: bytes, call_id: bytes) -> bool:
     )
 
 
+def _is_json(body: bytes) -> bool:
+    try:
+        _decode_anything(body)
+        if not body.isascii():
+            body.decode()
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def begins_plain_result(first: bytes, call_id: bytes) -> bool:
     """The same for an answer of which only the beginning is known."""
     opening = b'{"jsonrpc":"2.0","id":%b,"result":' % call_id
     return first.startswith(opening) and not first.startswith(b"n", len(opening))
 
 
-def read_answer(body: bytes, call_id: bytes, *, complete: bool = True) -> Answer:
+def read_answer(body: bytes, call_id: bytes, *, complete: bool = True, to_the_end: bool = False) -> Answer:
     """Say what an answer to ``call_id`` is, without parsing its result.
 
     ``body`` may be the beginning of a longer answer (``complete=False``): then what decides must be in it.
+    ``to_the_end``: read a large one to its end too, because nothing else tells whether that is its end.
     """
-    small = complete and len(body) <= SMALL_ANSWER_BYTES
-    if small:
-        try:
-            _decode_anything(body)
-        except (ValueError, RecursionError):
-            return _garbage("not JSON")
+    small = complete and (to_the_end or len(body) <= SMALL_ANSWER_BYTES)
+    if small and not _is_json(body):
+        return _garbage("not JSON")
     decided: Answer | None = None
     seen_id = False
     try:
         for key, start, end in scan_members(body):
             if key == b'"id"':
-                if end < 0 or not _same_id(body[start:end], call_id):
+                seen_id = body[start:end] != b"null" or call_id == b"null"  # null is an id only errors may have
+                if end < 0 or (seen_id and not _same_id(body[start:end], call_id)):
                     return _garbage("the id is not the one asked with")
-                seen_id = True
             elif key in (b'"result"', b'"error"'):
                 decided = _stronger(decided, _member(key, body, start, end))
             if decided is not None and not small and (seen_id or end < 0 or len(body) > SMALL_ANSWER_BYTES):
@@ -135,11 +146,8 @@ def _garbage(why: str) -> Answer:
 
 
 def _same_id(raw: bytes, call_id: bytes) -> bool:
-    """Equal as bytes, or as values: a node may write 1.0 for 1, or escape a string otherwise.
-
-    A null id stands for an id the node could not read, which only an error may have.
-    """
-    if raw == call_id or raw == b"null":
+    """Equal as bytes, or as values: a node may write 1.0 for 1, or escape a string otherwise."""
+    if raw == call_id:
         return True
     try:
         return bool(orjson.loads(raw) == orjson.loads(call_id))

@@ -140,7 +140,7 @@ def _rank_alike(nodes: list[Candidate], config: NetworkConfig, last: Paths) -> l
     if config.strategy is Strategy.FAILOVER_PRIORITY:
         return _by_weight(nodes)
     ranked: list[Ranked] = []
-    _descend(nodes, criteria_of(config, nodes[0].role), (), last, "the only one in its tier", ranked)
+    _descend(nodes, criteria_of(config, nodes[0].role), (), last, "the only good one of its tier", ranked)
     return ranked
 
 

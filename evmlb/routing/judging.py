@@ -58,7 +58,7 @@ def _judge_answer(attempt: Attempt, head: AnswerHead, parts: list[bytes], chainh
         return ANSWER
     if call.members is not None:
         return _judge_batch(call, head, body)
-    answer = read_answer(body, call.id or b"null")
+    answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
     if answer.kind is AnswerKind.NULL:
         return _judge_null(attempt, call, chainhead)
     return judge_answer(head.status, answer)
@@ -88,6 +88,19 @@ def judge_beginning(attempt: Attempt, head: AnswerHead, parts: list[bytes], chai
     if call.members is not None and beginning.lstrip(b" \t\r\n")[:1] == b"[":
         return ANSWER if head.status == 200 else judge_answer(head.status, _GARBAGE)
     return judge_answer(head.status, read_answer(beginning, call.id or b"null", complete=False))
+
+
+def detail_of(attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> str:
+    """What was wrong with an answer, in words for the log and the pages of operators."""
+    if head.is_encoded:
+        return "compressed without being asked to"
+    call, body = attempt.exchange.call, b"".join(parts)
+    if call is None or call.members is not None or head.status != 200:
+        return f"HTTP {head.status}"
+    answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
+    if answer.kind is AnswerKind.ERROR:
+        return f"error {answer.code}: {answer.message[:200]}"
+    return answer.why or answer.kind.value
 
 
 def judge_lateness(attempt: Attempt) -> tuple[Verdict, str]:

@@ -35,7 +35,7 @@ from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
 from evmlb.policy.verdicts import NULL_ELSEWHERE, Verdict, judge_fault
 from evmlb.routing.choosing import Choices, first_free
-from evmlb.routing.judging import judge, judge_beginning, judge_lateness, refusal_of, save
+from evmlb.routing.judging import detail_of, judge, judge_beginning, judge_lateness, refusal_of, save
 from evmlb.routing.learning import Learner
 from evmlb.routing.waiting import Waiting
 from evmlb.stats import ClientSeries, NetworkStats
@@ -158,10 +158,15 @@ class Router:
         """The whole answer is there: nearly always a good one."""
         exchange = attempt.exchange
         call = exchange.call
-        if head.status != 200 or call is None or not is_plain_result(parts[0], parts[-1], call.id):
+        if (
+            head.status != 200
+            or not head.keep_alive
+            or call is None
+            or not is_plain_result(parts[0], parts[-1], call.id)
+        ):
             verdict = judge(attempt, head, parts, self.network.chainhead)
             if verdict.fault is not None:
-                self._ended_badly(attempt, verdict, verdict.fault.value, (head, parts))
+                self._ended_badly(attempt, verdict, detail_of(attempt, head, parts), (head, parts))
                 return
         self._ended_well(attempt)
         if call is not None and (call.klass is UNSAFE or call.method == "eth_blockNumber"):
@@ -193,7 +198,7 @@ class Router:
         verdict = judge_beginning(attempt, head, parts, self.network.chainhead)
         if verdict.fault is not None and not (verdict.informative and not self._has_next(exchange, verdict)):
             self._upstreams[attempt.node.index].cancel(attempt)
-            self._ended_badly(attempt, verdict, verdict.fault.value, None)
+            self._ended_badly(attempt, verdict, detail_of(attempt, head, parts), None)
             return
         attempt.stage = STREAMING
         exchange.committed = True

@@ -63,6 +63,7 @@ class HttpUpstream:
         self.hold_bytes = limits.failover_buffer_bytes
         self.max_header_bytes = limits.max_header_bytes
         self.idle: list[Connection] = []
+        self.losses = 0
         self.open: set[Connection] = set()
         self._waiting: deque[Request] = deque()
         self._connecting: set[defer.Deferred[Any]] = set()
@@ -129,7 +130,7 @@ class HttpUpstream:
     async def _race(self) -> Connection:
         addresses = await self.addresses.get()
         if not addresses:
-            raise OSError("the host name cannot be resolved")
+            raise UnknownHost
         return await self._connect_any(addresses)
 
     async def _connect_any(self, addresses: Sequence[str]) -> Connection:
@@ -196,6 +197,8 @@ class HttpUpstream:
 
     def gone(self, connection: Connection) -> None:
         """A connection ended."""
+        if connection.sink is not None or connection in self.idle:
+            self.losses += 1  # not by us
         self.open.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
@@ -229,6 +232,10 @@ def _fixed_headers(node: NodeConfig) -> bytes:
     return "".join(f"{name}: {value}\r\n" for name, value in lines).encode()
 
 
+class UnknownHost(Exception):
+    """The name has no address."""
+
+
 def _connect_words(failure: Failure) -> str:
     """Why a connection could not be made, without addresses."""
     error = failure.value
@@ -238,4 +245,6 @@ def _connect_words(failure: Failure) -> str:
         return f"TLS failed: {getattr(error, 'reason', None) or error.__class__.__name__}"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
+    if isinstance(error, UnknownHost):
+        return "the host name cannot be resolved"
     return f"connecting failed: {error.__class__.__name__}"

@@ -124,7 +124,7 @@ def _connect_twisted(
     endpoint: Any = kind(reactor, address, port, timeout=timeout_seconds)
     if tls is not None:
         endpoint = endpoints.wrapClientTLS(tls.for_twisted(), endpoint)
-    connecting: Deferred[Any] = endpoints.connectProtocol(endpoint, protocol)
+    connecting: Deferred[Any] = endpoint.connect(BuildFactory(lambda _: protocol))
     return connecting
 
 

@@ -407,6 +407,20 @@ class ConnectionTests(LaneTestCase):
         self.world.last("a").result()
         self.assertEqual((visitor.reply.status, visitor.state), (200, "closed"))
 
+    def test_fin_does_not_wait_for_ever(self) -> None:
+        """A client that gave up looks the same: its work is ended after a while, and nobody is blamed."""
+        visitor = self.make()
+        visitor.send(post(b'{"id":1,"method":"eth_call","params":[]}'))
+        self.world.pass_time(20)
+        visitor.fin()
+        self.world.sweep(4)
+        self.assertEqual(visitor.state, "open")
+        self.world.sweep(3)
+        self.assertEqual(visitor.state, "aborted")
+        visitor.lose()
+        self.assertEqual(self.world.nodes["a"].in_flight, 0)
+        self.assertFalse(self.world.nodes["a"].suspect)
+
     def test_fin_behind_pipelined_requests(self) -> None:
         """So does one that sends several: all of them are answered."""
         visitor = self.make()
@@ -531,6 +545,18 @@ class PathTests(LaneTestCase):
         sent.answer(b"teapot", 418)
         reply = visitor.reply
         self.assertEqual((reply.status, reply.body), (418, b"teapot"))
+
+    def test_never_passed_on(self) -> None:
+        """TRACE would show keys, and a call by another method would go around the rules about methods."""
+        for raw in (
+            _line(b"TRACE /net HTTP/1.1"),
+            post(b'{"id":1,"method":"engine_x"}').replace(b"POST", b"PUT", 1),
+            post(b'{"id":1,"method":"eth_sendRawTransaction"}').replace(b"POST", b"GET", 1),
+        ):
+            visitor = self.make()
+            visitor.send(raw)
+            self.assertEqual(visitor.reply.status, 405, raw)
+            self.assertEqual(self.world.spies["a"].sent, [])
 
     def test_trace(self) -> None:
         """TRACE shows who asks for what; no other level does."""

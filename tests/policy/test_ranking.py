@@ -170,7 +170,7 @@ class ReasonTests(SynchronousTestCase):
 
     def test_single(self) -> None:
         """A node alone says so."""
-        self.assertEqual(self.reasons(latencies(3), priority(LATENCY)), ["the only one in its tier"])
+        self.assertEqual(self.reasons(latencies(3), priority(LATENCY)), ["the only good one of its tier"])
 
     def test_apart(self) -> None:
         """The figure that parts two nodes is named, with the best one's."""

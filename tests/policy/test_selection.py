@@ -180,7 +180,7 @@ class ReasonTests(SynchronousTestCase):
         self.assertEqual(
             reasons,
             (
-                "the only one in its tier",
+                "the only good one of its tier",
                 "6 blocks behind (limit 5)",
                 "polls fail: refused",
                 "monitoring nodes do not serve (monitoring_nodes_serve)",
@@ -191,7 +191,7 @@ class ReasonTests(SynchronousTestCase):
     def test_reserve(self) -> None:
         """The reserve says behind which tier it stands."""
         self.assertEqual(
-            chosen(node(L), node(M)).reasons[1], "in reserve behind the local tier: the only one in its tier"
+            chosen(node(L), node(M)).reasons[1], "in reserve behind the local tier: the only good one of its tier"
         )
 
 
