@@ -171,11 +171,12 @@ def read_batch_answer(body: bytes, call: Call) -> Answer:
         raws = _decode_batch_answer(body)
     except (ValueError, RecursionError):
         return _garbage("not a JSON array")
+    asked = {member.id for member in call.members or () if member.id}
     if len(raws) != sum(1 for member in call.members or () if member.id):
         return _garbage("the batch's answer has another number of members")
     errors: list[Answer] = []
     for raw in raws:
-        answer = _member_answer(bytes(raw))
+        answer = _member_answer(bytes(raw), asked)
         if answer.kind is not AnswerKind.ERROR:
             return answer if answer.kind is AnswerKind.GARBAGE else _RESULT
         errors.append(answer)
@@ -184,12 +185,19 @@ def read_batch_answer(body: bytes, call: Call) -> Answer:
     return Answer(AnswerKind.ERROR, errors[0].code, errors[0].message, errors=tuple(errors))
 
 
-def _member_answer(raw: bytes) -> Answer:
+def _member_answer(raw: bytes, asked: set[bytes]) -> Answer:
     decided: Answer | None = None
+    is_known = False
     try:
         for key, start, end in scan_members(raw):
-            if key in (b'"result"', b'"error"'):
+            if key == b'"id"':
+                is_known = raw[start:end] in asked or any(_same_id(raw[start:end], each) for each in asked)
+            elif key in (b'"result"', b'"error"'):
                 decided = _stronger(decided, _member(key, raw, start, end))
     except Unreadable:
         return _garbage("a member of the batch's answer is not an object")
-    return decided or _garbage("a member of the batch's answer has neither result nor error")
+    if decided is None:
+        return _garbage("a member of the batch's answer has neither result nor error")
+    if not is_known and decided.kind is not AnswerKind.ERROR:
+        return _garbage("a member of the batch's answer has an id that was not asked with")
+    return decided
