@@ -20,20 +20,6 @@ def parse_quantity(value: object) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The newest block that a node reported.
-
-    ``hash``, ``parent`` and ``timestamp`` (seconds of the chain's clock) are ``None`` where only the number was
-    asked.
-    """
-
-    number: int
-    hash: str | None = None
-    parent: str | None = None
-    timestamp: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Syncing:
     """A node's own word that it is not done: the distance, in blocks, that it reports (0 when it reports none)."""
 
