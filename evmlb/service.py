@@ -102,7 +102,8 @@ class Balancer:
         self._client_series = ClientSeries()
         self.networks = {network.name: self._make_network(network) for network in config.networks}
         routers = {name: parts.router for name, parts in self.networks.items()}
-        limit = config.limits.max_connections or int(raise_descriptor_limit() * CONNECTIONS_SHARE)
+        descriptors = raise_descriptor_limit()  # also where max_connections is set: nodes need them too
+        limit = config.limits.max_connections or int(descriptors * CONNECTIONS_SHARE)
         self.front = Front(config, routers, limit, now)
         self.loop_lag = LoopLag(reactor, now)
         self.metrics = Metrics(

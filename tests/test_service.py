@@ -1,6 +1,7 @@
 """The composition: the order of starting and stopping, and who hears of what."""
 
 import random
+import resource
 
 from prometheus_client import generate_latest
 from twisted.application.service import Service
@@ -9,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.config.schema import Role
+from evmlb.config.schema import LimitsConfig, Role
 from evmlb.events import ChainheadMoved
 from evmlb.node import Poll
 from evmlb.service import Balancer, OrderedService, make_service
@@ -110,6 +111,18 @@ class BalancerTests(SynchronousTestCase):
     def test_max_connections(self) -> None:
         """Without a setting, clients get 40 % of the descriptors."""
         self.assertGreater(self.balancer.front._max_connections, 100)
+
+
+class DescriptorTests(SynchronousTestCase):
+    def test_raised_in_any_case(self) -> None:
+        """The limit of descriptors is raised also where the number of clients is set: nodes need them too."""
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+        clock = Clock()
+        balancer = Balancer(config(limits=LimitsConfig(max_connections=7)), clock, clock.seconds, clock.seconds)
+        self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[0], hard)
+        self.assertEqual(balancer.front._max_connections, 7)
 
 
 class StartTests(SynchronousTestCase):

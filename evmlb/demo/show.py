@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from evmlb.config.schema import Config, LogLevel
@@ -31,12 +32,9 @@ def show(port: int, metrics_port: int, *, quiet_life: bool = False) -> int:
     from twisted.internet import reactor
 
     _start(reactor, port, metrics_port, _say_with_time(time.monotonic()), quiet_life)
-    _reactor_run(reactor)
+    running: Any = reactor
+    running.run()
     return 0
-
-
-def _reactor_run(reactor: Any) -> None:
-    reactor.run()
 
 
 def _say_with_time(begun: float) -> Say:
@@ -47,8 +45,6 @@ def _say_with_time(begun: float) -> Say:
 
 
 def _start(reactor: Any, port: int, metrics_port: int, say: Say, quiet_life: bool) -> None:
-    from dataclasses import replace
-
     from evmlb.config.parse import parse_config
     from evmlb.demo.world import DemoWorld
     from evmlb.logs import install

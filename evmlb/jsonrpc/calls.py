@@ -19,7 +19,6 @@ from evmlb.methods import KNOWN, MethodClass, method_class
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
-METHOD_NOT_FOUND = -32601
 
 MAX_BATCH_MEMBERS = 100_000
 """More members than this in one batch are refused: a node would refuse far fewer."""
