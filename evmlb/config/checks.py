@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evmlb.config.reading import Place, Section
-from evmlb.config.schema import Config, Criterion, NetworkConfig, NodeConfig, Role
+from evmlb.config.schema import Config, Criterion, HealthCheckType, NetworkConfig, NodeConfig, Role
 from evmlb.urls import Endpoint
 
 
@@ -35,6 +35,11 @@ def check_network(network: NetworkConfig, section: Section) -> None:
     _check_timeouts(network, section)
     _check_fallback(network, section)
     _check_load(network, section)
+    _check_broadcast(network, section)
+    _check_aliases(section)
+    _check_bounds(network, section)
+    _check_priorities(network, section)
+    _check_health_check(network, section)
 
 
 def _check_timeouts(network: NetworkConfig, section: Section) -> None:
@@ -62,6 +67,56 @@ def _check_load(network: NetworkConfig, section: Section) -> None:
         section.place.warn("prometheus_endpoint has no effect without use_load_tracker: true")
     if Criterion.LOAD in network.load_balance_priority and not network.use_load_tracker:
         section.at("load_balance_priority").warn("load has no effect without use_load_tracker: true")
+
+
+def _check_broadcast(network: NetworkConfig, section: Section) -> None:
+    if network.broadcast_transactions > len(network.nodes):
+        section.at("broadcast_transactions").warn(
+            f"has no effect beyond the number of the network's nodes, {len(network.nodes)}"
+        )
+
+
+def _check_aliases(section: Section) -> None:
+    if {"rate_limit", "rate_limit_recovery"} <= section.places.keys():
+        section.at("rate_limit_recovery").fault("expected no rate_limit beside it: both are names of one section")
+
+
+def _check_bounds(network: NetworkConfig, section: Section) -> None:
+    """The upper of two bounds is by default never below the lower, so it is the one to blame."""
+    hedge, breaker, limit = network.hedge, network.circuit_breaker, network.rate_limit
+    if hedge.max_delay_seconds < hedge.min_delay_seconds:
+        _below(section, "hedge").at("max_delay").fault("expected at least min_delay")
+    if breaker.max_timeout_seconds < breaker.timeout_seconds:
+        _below(section, "circuit_breaker").at("max_timeout").fault("expected at least timeout")
+    if limit.max_backoff_seconds < limit.initial_backoff_seconds:
+        name = "rate_limit_recovery" if "rate_limit_recovery" in section.values else "rate_limit"
+        _below(section, name).at("max_backoff").fault("expected at least initial_backoff")
+
+
+def _below(section: Section, key: str) -> Section:
+    """The section of a network under a key; an empty one when it is not given."""
+    found: Section = section.values.get(key, Section(section.place))
+    return found
+
+
+def _check_priorities(network: NetworkConfig, section: Section) -> None:
+    queue = network.priority_queue
+    if set(queue.fasttrack_methods) & set(queue.highprio_methods):
+        _below(section, "priority_queue").at("highprio_methods").warn(
+            "a method is also in fasttrack_methods: here it has no effect"
+        )
+
+
+def _check_health_check(network: NetworkConfig, section: Section) -> None:
+    check, below = network.health_check, _below(section, "health_check")
+    type_is_known = "type" in below.values or "type" not in below.places
+    is_custom = check.type is HealthCheckType.CUSTOM
+    if is_custom and "request" not in below.places:
+        below.at("type").fault("expected the key request beside it: what a custom check sends")
+    if type_is_known and not is_custom and "request" in below.places:
+        below.at("request").fault("expected type: custom beside it: no other check sends a request of its own")
+    if check.combined_with_circuit_breaker and not network.circuit_breaker.enabled:
+        below.at("combined_with_circuit_breaker").fault("expected a circuit_breaker that is enabled")
 
 
 def check_node(node: NodeConfig, section: Section) -> None:

@@ -5,10 +5,25 @@ These tables are the whole of the file's language. The reference page and the sh
 
 from __future__ import annotations
 
+from collections import Counter
+
 from evmlb.config import tree
-from evmlb.config.reading import Key, Place, Section, Wrong, attempt, each, read_section, scalar
-from evmlb.config.schema import CorsConfig, Criterion, LogLevel, Role, Strategy, WhenNoneInRange
+from evmlb.config.reading import Key, Place, Reader, Section, Table, Wrong, attempt, each, read_section, scalar
+from evmlb.config.rules import read_rules
+from evmlb.config.schema import (
+    Check,
+    CorsConfig,
+    Criterion,
+    CustomCheck,
+    ExplainFor,
+    HealthCheckType,
+    LogLevel,
+    Role,
+    Strategy,
+    WhenNoneInRange,
+)
 from evmlb.config.values import (
+    OWN_HEADERS,
     Unexpected,
     boolean,
     duration,
@@ -17,14 +32,19 @@ from evmlb.config.values import (
     header_name,
     header_names_line,
     header_value,
+    http_method,
     ip_range,
     listen,
     load_period,
     node_name,
+    number,
     one_of,
     origin,
     prometheus_endpoint,
+    provider,
+    request_body,
     rpc_endpoint,
+    rpc_method,
     segment,
     size,
     whole,
@@ -39,17 +59,21 @@ _MAX_BLOCKS = 2**53
 _yes_no = scalar(boolean)
 _port = scalar(whole(0, _MAX_PORT))
 _blocks = scalar(whole(0, _MAX_BLOCKS))
+_count = scalar(whole(0, _MANY))
+_at_least_one = scalar(whole(1, _MANY))
+_percent = scalar(number(0, 100))
+_methods = each(scalar(rpc_method))
 _interval = scalar(duration(0.05, "50ms"))  # shorter ones would make a poll the node's main work
 _timeout = scalar(duration(0.01, "10ms"))  # deadlines are swept every 10 ms
 _delay = scalar(duration(0.0))
 
 
-def _headers(place: Place) -> tuple[tuple[str, str], ...]:
+def _headers(place: Place, own: frozenset[str] = OWN_HEADERS) -> tuple[tuple[str, str], ...]:
     read = [(name, found, attempt(scalar(header_value, show=False), found)) for name, found in place.entries().items()]
     headers: dict[str, tuple[str, str]] = {}
     for name, found, values in read:
         try:
-            header_name(name)
+            header_name(name, own)
         except Unexpected as error:
             found.fault(error.expected)
             continue
@@ -78,16 +102,25 @@ def _priority(place: Place) -> tuple[Criterion, ...]:
     return once
 
 
+def _skip_checks(place: Place) -> frozenset[Check]:
+    return frozenset(each(scalar(one_of(Check)))(place))
+
+
 NODE_KEYS: dict[str, Key] = {
     "rpc_endpoint": Key("endpoint", scalar(rpc_endpoint, show=False)),
     "prometheus_endpoint": Key("prometheus_endpoint", scalar(prometheus_endpoint, show=False)),
     "ws_endpoint": Key("ws_endpoint", scalar(ws_endpoint, show=False)),
     "name": Key("name", scalar(node_name)),
-    "weight": Key("weight", scalar(whole(1, _MANY))),
+    "weight": Key("weight", _at_least_one),
     "headers": Key("headers", _headers),
-    "max_concurrency": Key("max_concurrency", scalar(whole(1, _MANY))),
+    "max_concurrency": Key("max_concurrency", _at_least_one),
     "ca_file": Key("ca_file", scalar(file_path, show=False)),
     "check_chain_id": Key("check_chain_id", _yes_no),
+    "provider": Key("provider", scalar(provider)),
+    "requests_per_second": Key("requests_per_second", scalar(number(0.001, _MANY))),
+    "poll_interval": Key("poll_interval_seconds", _interval),
+    "metered": Key("metered", _yes_no),
+    "skip_checks": Key("skip_checks", _skip_checks),
 }
 """The keys of one item of ``local_nodes``, ``monitoring_nodes`` or ``fallback_nodes``."""
 
@@ -110,6 +143,131 @@ NODE_LISTS: dict[str, Role] = {f"{role.value}_{suffix}": role for suffix in ("no
 """The role of the nodes under each key. Those with ``_endpoints`` are the original's older ones: lists of URLs."""
 
 _NODE_LIST_KEYS = {name: Key("nodes", each(_node if name.endswith("_nodes") else _older_node)) for name in NODE_LISTS}
+
+RETRY_BUDGET_KEYS: dict[str, Key] = {
+    "budget_percent": Key("budget_percent", scalar(number(0, 1000))),  # more than one extra sending can be wished
+    "budget_min_per_second": Key("budget_min_per_second", scalar(number(0, _MANY))),
+}
+"""The keys below ``retry_budget``."""
+
+HEDGE_KEYS: dict[str, Key] = {
+    "enabled": Key("enabled", _yes_no),
+    "across_tiers": Key("across_tiers", _yes_no),
+    "min_delay": Key("min_delay_seconds", _timeout),
+    "max_delay": Key("max_delay_seconds", _timeout),
+    "first_delay": Key("first_delay_seconds", _timeout),
+    "max_hedges": Key("max_hedges", scalar(whole(1, 16))),
+    **RETRY_BUDGET_KEYS,
+}
+"""The keys below ``hedge``."""
+
+
+def _ignored_name(place: Place) -> None:
+    place.warn("has no effect: a breaker is called after its node")
+
+
+BREAKER_KEYS: dict[str, Key] = {
+    "enabled": Key("enabled", _yes_no),
+    "max_consecutive_failures": Key("max_consecutive_failures", _at_least_one),
+    "max_requests": Key("max_requests", _at_least_one),
+    "interval": Key("interval_seconds", _delay),
+    "timeout": Key("timeout_seconds", _timeout),
+    "max_timeout": Key("max_timeout_seconds", _timeout),
+    "failure_percent": Key("failure_percent", _percent),
+    "min_requests": Key("min_requests", _at_least_one),
+    "max_ejected_percent": Key("max_ejected_percent", _percent),
+    "name": Key("", _ignored_name),
+}
+"""The keys below ``circuit_breaker``; TyrScale's files have a ``name``, which TyrScale ignores, too."""
+
+RATE_LIMIT_KEYS: dict[str, Key] = {
+    "initial_backoff": Key("initial_backoff_seconds", _interval),  # what waits so long is a poll
+    "backoff_multiplier": Key("backoff_multiplier", scalar(number(1, 1000))),
+    "max_backoff": Key("max_backoff_seconds", _interval),
+    "max_retries": Key("max_retries", _count),
+    "required_successes": Key("required_successes", _at_least_one),
+    "reset_after": Key("reset_after_seconds", _interval),
+    "max_retry_after": Key("max_retry_after_seconds", _interval),
+}
+"""The keys below ``rate_limit``."""
+
+PRIORITY_QUEUE_KEYS: dict[str, Key] = {
+    "enabled": Key("enabled", _yes_no),
+    "fasttrack_per_highprio": Key("fasttrack_per_highprio", _count),
+    "fasttrack_drain_first": Key("fasttrack_drain_first", _yes_no),
+    "max_fasttrack": Key("max_fasttrack", _count),
+    "max_highprio": Key("max_highprio", _count),
+    "max_lowprio": Key("max_lowprio", _count),
+    "fasttrack_methods": Key("fasttrack_methods", _methods),
+    "highprio_methods": Key("highprio_methods", _methods),
+}
+"""The keys below ``priority_queue``."""
+
+
+def _request_headers(place: Place) -> tuple[tuple[str, str], ...]:
+    return _headers(place, OWN_HEADERS - {"content-type"})  # a check need not be JSON
+
+
+def _request_body(place: Place) -> str:
+    if not isinstance(place.node, tree.Scalar):
+        raise Wrong("expected a text: write JSON between single quotes, '{...}'")
+    return scalar(request_body, show=False)(place)
+
+
+REQUEST_KEYS: dict[str, Key] = {
+    "method": Key("method", scalar(http_method)),
+    "body": Key("body", _request_body),
+    "headers": Key("headers", _request_headers),
+    "status_code": Key("status_code", scalar(whole(100, 599))),
+}
+"""The keys below ``request`` of ``health_check``."""
+
+
+def _request(place: Place) -> CustomCheck:
+    return CustomCheck(**read_section(place, REQUEST_KEYS, {}).fields(REQUEST_KEYS))
+
+
+_TYRSCALE_TYPES = {f"eth_{kind.value}": kind for kind in (HealthCheckType.BLOCK_NUMBER, HealthCheckType.SYNCING)}
+
+HEALTH_CHECK_KEYS: dict[str, Key] = {
+    "type": Key("type", scalar(one_of(HealthCheckType, _TYRSCALE_TYPES))),
+    "tolerance_blocks": Key("tolerance_blocks", _blocks),
+    "request": Key("request", _request),
+    "timeout": Key("timeout_seconds", _timeout),
+    "failure_threshold": Key("failure_threshold", scalar(whole(0, 1000))),
+    "success_threshold": Key("success_threshold", scalar(whole(0, 1000))),
+    "min_peers": Key("min_peers", _count),
+    "combined_with_circuit_breaker": Key("combined_with_circuit_breaker", _yes_no),
+}
+"""The keys below ``health_check``."""
+
+SECTIONS: dict[str, Table] = {
+    "hedge": HEDGE_KEYS,
+    "retry_budget": RETRY_BUDGET_KEYS,
+    "circuit_breaker": BREAKER_KEYS,
+    "rate_limit": RATE_LIMIT_KEYS,
+    "rate_limit_recovery": RATE_LIMIT_KEYS,
+    "priority_queue": PRIORITY_QUEUE_KEYS,
+    "health_check": HEALTH_CHECK_KEYS,
+}
+"""The sections of a network: each is read as a :class:`Section`, which fills a dataclass of its own."""
+
+SECTION_ALIASES = {"rate_limit_recovery": "rate_limit"}
+"""Other projects' names of sections: this one is aetherlay's."""
+
+
+def _section(keys: Table) -> Reader:
+    """A reader of a section; in place of one that has ``enabled``, that key's value alone will do."""
+
+    def read(place: Place) -> Section:
+        if "enabled" in keys and isinstance(place.node, tree.Scalar):
+            return Section(place, {"enabled": _yes_no(place)}, {"enabled": place})
+        return read_section(place, keys, _ELSEWHERE_THAN_SECTION)
+
+    return read
+
+
+_SECTION_KEYS = {name: Key(SECTION_ALIASES.get(name, name), _section(keys)) for name, keys in SECTIONS.items()}
 
 NETWORK_KEYS: dict[str, Key] = {
     "name": Key("name", scalar(segment)),
@@ -134,6 +292,10 @@ NETWORK_KEYS: dict[str, Key] = {
     "when_none_in_range": Key("when_none_in_range", scalar(one_of(WhenNoneInRange))),
     "chain_id": Key("chain_id", scalar(whole(1, 2**63 - 1))),
     "block_time": Key("block_time_seconds", scalar(duration(0.001, "1ms"))),
+    "queue_timeout": Key("queue_timeout_seconds", _delay),
+    "broadcast_transactions": Key("broadcast_transactions", scalar(whole(1, 16))),
+    "read_your_writes": Key("read_your_writes_seconds", _delay),
+    **_SECTION_KEYS,
 }
 """The keys of one item of ``networks``."""
 
@@ -182,7 +344,10 @@ TOP_KEYS: dict[str, Key] = {
     "forward_headers": Key("forward_headers", each(scalar(header_name))),
     "answer_headers": Key("answer_headers", _yes_no),
     "error_status": Key("error_status", scalar(error_status)),
+    "explain": Key("explain", scalar(one_of(ExplainFor))),
+    "explain_kept": Key("explain_kept", scalar(whole(0, 10_000))),
     "cors": Key("cors", _cors),
+    "verdicts": Key("verdicts", read_rules),
 }
 """Keys at the top of the file that fill ``Config`` itself; ``networks`` and ``unknown_keys`` stand apart."""
 
@@ -208,16 +373,27 @@ FILE_KEYS: dict[str, Key] = {
 """Every key at the top of the file."""
 
 
-def _belong(keys: dict[str, Key], where: str) -> dict[str, str]:
-    return dict.fromkeys(keys, where)
+def _belong_to_sections() -> dict[str, str]:
+    """Those that one section alone has: ``timeout`` and its like say nothing."""
+    sections = {name: keys for name, keys in SECTIONS.items() if name not in SECTION_ALIASES}
+    times = Counter(key for keys in sections.values() for key in keys)
+    return {
+        key: f"in the section {name} of an item of networks"
+        for name, keys in sections.items()
+        for key in keys
+        if times[key] == 1
+    }
 
 
-_OF_FILE = _belong(FILE_KEYS, "at the top of the file")
-_OF_NETWORK = _belong(NETWORK_KEYS, "in an item of networks")
-_OF_NODE = _belong(NODE_KEYS, "in an item of local_nodes, monitoring_nodes or fallback_nodes")
+_OF_FILE = dict.fromkeys(FILE_KEYS, "at the top of the file")
+_OF_NETWORK = dict.fromkeys(NETWORK_KEYS, "in an item of networks")
+_OF_NODE = dict.fromkeys(NODE_KEYS, "in an item of local_nodes, monitoring_nodes or fallback_nodes")
 
-ELSEWHERE_THAN_FILE = _OF_NODE | _OF_NETWORK
+_OF_SECTION = _belong_to_sections()
+
+ELSEWHERE_THAN_FILE = _OF_SECTION | _OF_NODE | _OF_NETWORK
 """For a key that is unknown at the top: where it belongs."""
 
-_ELSEWHERE_THAN_NETWORK = _OF_NODE | _OF_FILE
-_ELSEWHERE_THAN_NODE = _OF_FILE | _OF_NETWORK
+_ELSEWHERE_THAN_NETWORK = _OF_SECTION | _OF_NODE | _OF_FILE
+_ELSEWHERE_THAN_NODE = _OF_SECTION | _OF_FILE | _OF_NETWORK
+_ELSEWHERE_THAN_SECTION = _OF_FILE | _OF_NODE | _OF_NETWORK

@@ -8,7 +8,7 @@ than one key :mod:`.checks`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from evmlb.config import tree
@@ -21,10 +21,24 @@ from evmlb.config.fields import (
     NETWORK_KEYS,
     NODE_KEYS,
     NODE_LISTS,
+    SECTIONS,
     TOP_KEYS,
 )
 from evmlb.config.reading import Place, Reading, Section, Wrong, read_section
-from evmlb.config.schema import Config, LimitsConfig, NetworkConfig, NodeConfig, Role
+from evmlb.config.schema import (
+    BreakerConfig,
+    Check,
+    Config,
+    HealthCheckConfig,
+    HedgeConfig,
+    LimitsConfig,
+    NetworkConfig,
+    NodeConfig,
+    PriorityQueueConfig,
+    RateLimitConfig,
+    RetryBudgetConfig,
+    Role,
+)
 from evmlb.config.values import parse_duration, parse_size
 from evmlb.urls import Endpoint
 
@@ -83,7 +97,7 @@ def _network(section: Section) -> NetworkConfig:
     _check_nodes_differ([node for _, node in usable])
     names = _names([node for _, node in usable])
     nodes = tuple(_node(role, node, name) for (role, node), name in zip(usable, names, strict=True))
-    given = {key: value for key, value in section.values.items() if key not in NODE_LISTS}
+    given = {key: _filled(key, value) for key, value in section.values.items() if key not in NODE_LISTS}
     network = NetworkConfig(**_with_derived(Section(section.place, given).fields(NETWORK_KEYS), nodes))
     check_network(network, section)
     return network
@@ -119,9 +133,46 @@ def _numbered(plain: str) -> Iterator[str]:
 
 
 def _node(role: Role, section: Section, name: str) -> NodeConfig:
-    node = NodeConfig(**{**section.fields(NODE_KEYS), "role": role, "name": name})
+    given = section.fields(NODE_KEYS)
+    if Check.CHAIN_ID in given.get("skip_checks", ()):
+        given["check_chain_id"] = False
+    node = NodeConfig(**{**given, "role": role, "name": name})
     check_node(node, section)
     return node
+
+
+def _filled(key: str, value: Any) -> Any:
+    """A section as its dataclass; any other value as it is."""
+    return _SECTION_CONFIGS[key](**value.fields(SECTIONS[key])) if key in SECTIONS else value
+
+
+def _hedge(**given: Any) -> HedgeConfig:
+    base = HedgeConfig(**given)
+    low, high = base.min_delay_seconds, max(base.min_delay_seconds, base.max_delay_seconds)
+    first = min(max(base.first_delay_seconds, low), high)
+    return HedgeConfig(**{"max_delay_seconds": high, "first_delay_seconds": first, **given})
+
+
+def _breaker(**given: Any) -> BreakerConfig:
+    base = BreakerConfig(**given)
+    return BreakerConfig(**{"max_timeout_seconds": max(base.timeout_seconds, base.max_timeout_seconds), **given})
+
+
+def _rate_limit(**given: Any) -> RateLimitConfig:
+    base = RateLimitConfig(**given)
+    longest = max(base.initial_backoff_seconds, base.max_backoff_seconds)
+    return RateLimitConfig(**{"max_backoff_seconds": longest, **given})
+
+
+_SECTION_CONFIGS: dict[str, Callable[..., Any]] = {
+    "hedge": _hedge,
+    "retry_budget": RetryBudgetConfig,
+    "circuit_breaker": _breaker,
+    "rate_limit": _rate_limit,
+    "rate_limit_recovery": _rate_limit,
+    "priority_queue": PriorityQueueConfig,
+    "health_check": HealthCheckConfig,
+}
 
 
 def _with_derived(given: dict[str, Any], nodes: tuple[NodeConfig, ...]) -> dict[str, Any]:

@@ -183,7 +183,7 @@ def attempt(read: Callable[[Place], T], place: Place) -> tuple[T, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What one key of the file means: the schema's field that it fills and the reader of its value."""
+    """What one key of the file means: the schema's field that it fills, "" for none, and the reader of its value."""
 
     field: str
     read: Reader
@@ -202,7 +202,7 @@ class Section:
 
     def fields(self, table: Table) -> dict[str, Any]:
         """The values by field of the schema, those of this table's keys only."""
-        return {table[key].field: value for key, value in self.values.items() if key in table}
+        return {table[key].field: value for key, value in self.values.items() if key in table and table[key].field}
 
     def at(self, key: str) -> Place:
         """The place of a key, or of the whole mapping where it is not given."""

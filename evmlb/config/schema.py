@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from evmlb.config.rules import VerdictRule
 from evmlb.urls import Endpoint
 
 MIB = 1024 * 1024
@@ -56,6 +57,119 @@ class LogLevel(enum.Enum):
     TRACE = "TRACE"
 
 
+class HealthCheckType(enum.Enum):
+    """What a poll asks beside the block number that selection needs (TyrScale's names, without the ``eth_``)."""
+
+    BLOCK_NUMBER = "block_number"
+    SYNCING = "syncing"
+    CUSTOM = "custom"
+
+
+class Check(enum.Enum):
+    """A question of the polls that a node may be spared: many providers do not answer them."""
+
+    CHAIN_ID = "chain_id"
+    SYNCING = "syncing"
+    PEER_COUNT = "peer_count"
+    CLIENT_VERSION = "client_version"
+
+
+class ExplainFor(enum.Enum):
+    """Who may ask for the path of a request with ``X-Evmlb-Explain: 1``."""
+
+    NOBODY = "nobody"
+    TRUSTED = "trusted"  # peers within trusted_proxies
+    EVERYBODY = "everybody"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeConfig:
+    """Asking a second node when the first takes longer than usual for the method."""
+
+    enabled: bool = True
+    across_tiers: bool = False  # also ask nodes behind the serving tier
+    min_delay_seconds: float = 0.05
+    max_delay_seconds: float = 2.0  # or min_delay, if that is longer
+    first_delay_seconds: float = 0.3  # while the method's own p95 is unknown; drawn between the two above
+    max_hedges: int = 2  # so many more nodes for one request
+    budget_percent: float = 10.0  # of all requests
+    budget_min_per_second: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryBudgetConfig:
+    """How many retries may be in vain."""
+
+    budget_percent: float = 20.0  # of all requests
+    budget_min_per_second: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerConfig:
+    """When failing requests take a node out, and how it comes back. The first five names are TyrScale's."""
+
+    enabled: bool = True
+    max_consecutive_failures: int = 2
+    max_requests: int = 1  # trials at one time, and so many successes close it
+    interval_seconds: float = 10.0  # the window of the failure share; 0: never cleared
+    timeout_seconds: float = 1.0  # open for so long at first; doubles
+    max_timeout_seconds: float = 30.0  # or timeout, if that is longer
+    failure_percent: float = 50.0  # of the requests in the window
+    min_requests: int = 10  # in the window, before the share counts
+    max_ejected_percent: float = 50.0  # of a network's nodes, rounded up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimitConfig:
+    """How a node that says it is asked too often comes back. The names are aetherlay's ``rate_limit_recovery``."""
+
+    initial_backoff_seconds: float = 1.0
+    backoff_multiplier: float = 2.0
+    max_backoff_seconds: float = 60.0  # or initial_backoff, if that is longer
+    max_retries: int = 0  # probes in vain before it is given up until reset_after; 0: never
+    required_successes: int = 1
+    reset_after_seconds: float = 86400.0
+    max_retry_after_seconds: float = 3600.0  # a longer Retry-After counts as this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityQueueConfig:
+    """prio-load-balancer's three classes for requests that wait for a node."""
+
+    enabled: bool = False
+    fasttrack_per_highprio: int = 2
+    fasttrack_drain_first: bool = False
+    max_fasttrack: int = 0  # waiting at one time; 0: no limit of its own
+    max_highprio: int = 0
+    max_lowprio: int = 0
+    fasttrack_methods: tuple[str, ...] = ()
+    highprio_methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustomCheck:
+    """The request of a ``custom`` health check."""
+
+    method: str = "POST"
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # values are secrets
+    status_code: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheckConfig:
+    """What polls demand of a node beyond an answer."""
+
+    type: HealthCheckType = HealthCheckType.BLOCK_NUMBER
+    tolerance_blocks: int | None = None  # behind the chainhead; None: the block diff of the role says it
+    request: CustomCheck = CustomCheck()
+    timeout_seconds: float | None = None  # of one try; None: min(rpc_timeout, max(1 s, interval))
+    failure_threshold: int = 2  # bad polls in a row that take a node out
+    success_threshold: int = 2  # good polls in a row that bring it back
+    min_peers: int = 0
+    combined_with_circuit_breaker: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
     """One node of one network. ``name`` is unique in its network; it defaults to host and port of the endpoint."""
@@ -70,6 +184,11 @@ class NodeConfig:
     max_concurrency: int = 512
     ca_file: str | None = None
     check_chain_id: bool = True
+    provider: str | None = None  # whose dialect of errors it speaks; None: told from its host or client version
+    requests_per_second: float | None = None  # kept by us; None: no limit
+    poll_interval_seconds: float | None = None  # None: its role's
+    metered: bool = False  # every call costs: polled ever more slowly while it is not needed
+    skip_checks: frozenset[Check] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +217,15 @@ class NetworkConfig:
     when_none_in_range: WhenNoneInRange = WhenNoneInRange.REFUSE
     chain_id: int | None = None
     block_time_seconds: float | None = None
+    queue_timeout_seconds: float = 5.0
+    broadcast_transactions: int = 1  # so many nodes get each raw transaction
+    read_your_writes_seconds: float = 30.0
+    hedge: HedgeConfig = HedgeConfig()
+    retry_budget: RetryBudgetConfig = RetryBudgetConfig()
+    circuit_breaker: BreakerConfig = BreakerConfig()
+    rate_limit: RateLimitConfig = RateLimitConfig()
+    priority_queue: PriorityQueueConfig = PriorityQueueConfig()
+    health_check: HealthCheckConfig = HealthCheckConfig()
 
     def poll_interval_seconds(self, role: Role) -> float:
         """How often a node of this role is polled."""
@@ -154,5 +282,8 @@ class Config:
     forward_headers: tuple[str, ...] = ()
     answer_headers: bool = True  # X-Evmlb-*
     error_status: int | None = None  # 200: own errors travel with this status
+    explain: ExplainFor = ExplainFor.TRUSTED
+    explain_kept: int = 100  # so many failures, and so many of the slowest requests, are kept to look at
+    verdicts: tuple[VerdictRule, ...] = ()  # come before the built-in ones
     cors: CorsConfig = CorsConfig()
     limits: LimitsConfig = LimitsConfig()

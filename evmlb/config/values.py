@@ -10,7 +10,7 @@ import difflib
 import enum
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import TypeVar
 
@@ -30,6 +30,9 @@ _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([kmg]i?b|b)?", re.IGNORECASE)
 _UNIT_BYTES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SHOWABLE = re.compile(r"(?!.*(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16})[A-Za-z0-9_.:+,/ -]{0,32}")  # no run like a key
+_PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_METHOD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,99}")
+_HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}")  # RFC 3986 pchar without percent-encoding
 _NODE_NAME = re.compile(r"(?=\S)[ -.0-~]{1,100}(?<=\S)")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110, 5.6.2
@@ -104,9 +107,21 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return read
 
 
-def one_of(values: type[E]) -> Callable[[str], E]:
-    """One of an enumeration's values, in any case."""
-    by_word = {str(member.value).lower(): member for member in values}
+def number(low: float, high: float) -> Callable[[str], float]:
+    """A number from ``low`` to ``high``, with or without decimals, no exponent."""
+    expected = f"expected a number from {low} to {high}"
+
+    def read(text: str) -> float:
+        if not _NUMBER.fullmatch(text) or not low <= float(text) <= high:
+            raise Unexpected(expected)
+        return float(text)
+
+    return read
+
+
+def one_of(values: type[E], aliases: Mapping[str, E] | None = None) -> Callable[[str], E]:
+    """One of an enumeration's values, in any case; ``aliases`` are further words that are understood."""
+    by_word = {**(aliases or {}), **{str(member.value).lower(): member for member in values}}
     names = [str(member.value) for member in values]
 
     def read(text: str) -> E:
@@ -264,11 +279,11 @@ def _endpoint(text: str) -> Endpoint:
         raise Unexpected(f"expected a URL: {error}") from None
 
 
-def header_name(text: str) -> str:
-    """The name of a header that may be set or passed on to a node."""
+def header_name(text: str, own: frozenset[str] = OWN_HEADERS) -> str:
+    """The name of a header that may be set or passed on to a node; not one of ``own``."""
     if not _TOKEN.fullmatch(text):
         raise Unexpected("expected the name of a header: letters, digits and any of !#$%&'*+-.^_`|~")
-    if text.lower() in OWN_HEADERS:
+    if text.lower() in own:
         raise Unexpected("expected another header: this one is set by evmlb itself")
     return text
 
@@ -305,6 +320,36 @@ def ip_range(text: str) -> str:
     except ValueError:
         raise Unexpected("expected a range of addresses such as 10.0.0.0/8, or an address") from None
     raise Unexpected("expected a range whose address has no bits beyond its prefix", f"; did you mean {near}?")
+
+
+def provider(text: str) -> str:
+    """The short name of a provider or client, in lower case, as the rules for answers know it."""
+    if not _PROVIDER.fullmatch(text):
+        raise Unexpected("expected the short name of a provider or client, such as alchemy or geth")
+    return text.lower()
+
+
+def rpc_method(text: str) -> str:
+    """The name of a JSON-RPC method."""
+    if not _METHOD.fullmatch(text):
+        raise Unexpected("expected the name of a JSON-RPC method, such as eth_call")
+    return text
+
+
+def http_method(text: str) -> str:
+    """A method of HTTP that asks something, in capitals."""
+    if text.upper() not in _HTTP_METHODS:
+        raise Unexpected("expected a method of HTTP, such as POST or GET")
+    return text.upper()
+
+
+def request_body(text: str) -> str:
+    """The body of a request; any text that can be sent as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a variable of the environment may hold any bytes
+        raise Unexpected("expected text that can be written in UTF-8") from None
+    return text
 
 
 def listen(text: str) -> str:

@@ -9,11 +9,31 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config import schema, tree
-from evmlb.config.fields import CORS_KEYS, FILE_KEYS, LIMIT_KEYS, NETWORK_KEYS, NODE_KEYS, NODE_LISTS, TOP_KEYS
+from evmlb.config.fields import (
+    CORS_KEYS,
+    FILE_KEYS,
+    LIMIT_KEYS,
+    NETWORK_KEYS,
+    NODE_KEYS,
+    NODE_LISTS,
+    REQUEST_KEYS,
+    SECTION_ALIASES,
+    SECTIONS,
+    TOP_KEYS,
+)
 from evmlb.config.load import load_config
 from evmlb.config.parse import parse
 from evmlb.config.reading import Key, Place, Reading
-from evmlb.config.schema import Config, CorsConfig, LimitsConfig, NetworkConfig, NodeConfig, Role
+from evmlb.config.schema import (
+    Config,
+    CorsConfig,
+    CustomCheck,
+    HealthCheckType,
+    LimitsConfig,
+    NetworkConfig,
+    NodeConfig,
+    Role,
+)
 from evmlb.config.values import OWN_HEADERS
 from tests.config.support import ROOT, config
 
@@ -58,10 +78,14 @@ class Example(SynchronousTestCase):
         self.assertEqual(parse(self.text, {})[1], ())
 
     def test_has_every_key(self) -> None:
-        """Every key of the tables is there, uncommented but for those of cors."""
+        """Every key of the tables is there once, uncommented but for those of cors and request."""
+        network = value_of(self.tree, "networks", 0)
         self.assertEqual(set(keys_of(self.tree)), set(FILE_KEYS))
-        self.assertEqual(set(keys_of(value_of(self.tree, "networks", 0))), set(NETWORK_KEYS))
-        self.assertEqual(set(keys_of(value_of(self.tree, "networks", 0, "local_nodes", 0))), set(NODE_KEYS))
+        self.assertEqual(set(keys_of(network)), set(NETWORK_KEYS) - set(SECTION_ALIASES))
+        self.assertEqual(set(keys_of(value_of(network, "local_nodes", 0))), set(NODE_KEYS))
+        for name in set(SECTIONS) - set(SECTION_ALIASES):
+            with_effect = {key for key, meaning in SECTIONS[name].items() if meaning.field}
+            self.assertEqual(set(keys_of(value_of(network, name))), with_effect, name)
 
     def test_shows_the_defaults(self) -> None:
         """What it gives is what a file without those keys gets."""
@@ -80,19 +104,32 @@ class Example(SynchronousTestCase):
         self.assertEqual({line.split(":")[0].strip() for line in block[1:]}, set(CORS_KEYS))
         self.assertEqual(config(text).cors, CorsConfig(origins=("https://app.example",)))
 
+    def test_request_block(self) -> None:
+        """The commented request, uncommented, has every key of a request, and but for the body its default."""
+        block = re.findall(r"^      # (\w+): (.*)$", self.text, re.MULTILINE)
+        text = re.sub(r"^      # (\w+: .*)$", r"        \1", self.text, flags=re.MULTILINE)
+        found = config(text.replace("type: block_number", "type: custom")).networks[0].health_check
+        self.assertEqual({key for key, _ in block}, set(REQUEST_KEYS))
+        self.assertEqual(found.request, CustomCheck(body=dict(block)["body"].strip("'")))
+        self.assertIs(found.type, HealthCheckType.CUSTOM)
 
+
+NETWORK = NetworkConfig(name="", nodes=())
 TABLES: list[tuple[str, dict[str, Key], Any]] = [
     ("At the top", TOP_KEYS, Config),
     ("At the top", LIMIT_KEYS, LimitsConfig),
-    ("A network", {k: v for k, v in NETWORK_KEYS.items() if k not in NODE_LISTS}, NetworkConfig),
+    ("A network", {k: v for k, v in NETWORK_KEYS.items() if k not in NODE_LISTS | SECTIONS}, NetworkConfig),
     ("A node", NODE_KEYS, NodeConfig),
     ("cors", CORS_KEYS, CorsConfig),
+    ("request", REQUEST_KEYS, CustomCheck),
+    *((name, SECTIONS[name], type(getattr(NETWORK, name))) for name in SECTIONS if name not in SECTION_ALIASES),
 ]
 
 IN_WORDS = {
     "name": ("required", "host and port of `rpc_endpoint`"),
     "rpc_endpoint": ("required",),
     "origins": ("required",),
+    "request": ("none",),
     "networks": ("required",),
     "fallback_block_diff": ("the value of `network_block_diff`",),
     "switch_to_fallback_block_threshold": ("the value of `network_block_diff`",),
@@ -115,19 +152,29 @@ class Reference(SynchronousTestCase):
         self.assertEqual(set(self.rows("A network")), set(NETWORK_KEYS))
         self.assertEqual(set(self.rows("A node")), set(NODE_KEYS))
         self.assertEqual(set(self.rows("cors")), set(CORS_KEYS))
+        self.assertEqual(set(self.rows("request")), set(REQUEST_KEYS))
+        for name in set(SECTIONS) - set(SECTION_ALIASES):
+            self.assertEqual(set(self.rows(name)), set(SECTIONS[name]), name)
 
     def test_defaults(self) -> None:
         """Each default, read as the file would be, is the schema's."""
         for section, table, cls in TABLES:
             rows = self.rows(section)
             for name, key in table.items():
-                self.assert_default(name, rows[name], key, default_of(cls, key.field))
+                if key.field:
+                    self.assert_default(name, rows[name], key, default_of(cls, key.field))
+
+    def test_sections(self) -> None:
+        """In the table of a network each section's row leads to its own table, and another name's to nothing."""
+        rows = self.rows("A network")
+        for name in SECTIONS:
+            self.assertEqual(rows[name], "none" if name in SECTION_ALIASES else f"[its defaults](#{name})")
 
     def assert_default(self, name: str, cell: str, key: Key, default: object) -> None:
         if name in IN_WORDS:
             self.assertIn(cell, IN_WORDS[name])
         elif cell == "none":
-            self.assertIn(default, (None, ()), name)
+            self.assertIn(default, (None, (), ""), name)
         else:
             root = tree.parse_tree(f"k: {cell.strip('`')}")
             value = () if cell == "`{}`" else key.read(Place(Reading({}), name, value_of(root, "k")))
@@ -155,7 +202,7 @@ class Reference(SynchronousTestCase):
 class Migration(SynchronousTestCase):
     def test_keys(self) -> None:
         """Every key that the page names in code is one that files may have, or another name that is known."""
-        known = {*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS}
+        known = set().union(FILE_KEYS, NETWORK_KEYS, NODE_KEYS, CORS_KEYS, *SECTIONS.values())
         named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?::[^`]*)?`", MIGRATION.read_text()))
         self.assertEqual(named - known, {"loadbalancer_best_endpoint", "client_ip"})
 
@@ -164,4 +211,4 @@ class Migration(SynchronousTestCase):
         rows = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| (\S+) \|$", MIGRATION.read_text(), re.MULTILINE))
         self.assertEqual(rows["port"], str(schema.Config(networks=()).port))
         self.assertEqual(rows["log_level"], schema.Config(networks=()).log_level.value)
-        self.assertEqual(rows["network_block_diff"], str(NetworkConfig(name="", nodes=()).network_block_diff))
+        self.assertEqual(rows["network_block_diff"], str(NETWORK.network_block_diff))

@@ -67,6 +67,12 @@ class OfTheWhole(FaultCase):
         self.check(with_network("port: 5"), "networks[0].port", "it belongs at the top of the file")
         self.check(with_node("rpc_timeout: 5s"), f"{FIRST_NODE}.rpc_timeout", "it belongs in an item of networks")
 
+        self.check(file("min_delay: 1s"), "min_delay", "it belongs in the section hedge of an item of networks")
+        self.check(with_network("max_requests: 1"), "networks[0].max_requests", "in the section circuit_breaker")
+        self.check(with_network("timeout: 5s"), "networks[0].timeout", "did you mean rpc_timeout?")
+        self.check(with_network("hedge: {rpc_timeout: 5s}"), "networks[0].hedge.rpc_timeout", "an item of networks")
+        self.check(file("hedge: true"), "hedge", "it belongs in an item of networks")
+
     def test_not_yet(self) -> None:
         """Keys of later versions are unknown."""
         for key in ("workers: 2", "store: redis"):
@@ -171,6 +177,119 @@ class OfValues(FaultCase):
         """A chain id is a whole number from 1 on."""
         self.check(with_network("chain_id: mainnet"), "networks[0].chain_id", "expected a whole number from 1")
 
+    def test_explain(self) -> None:
+        """Who may ask is a word; what is kept is bounded."""
+        self.check(file("explain: everbody"), "explain", "nobody, trusted, everybody; did you mean everybody?")
+        for text in ("-1", "10001", "x"):
+            self.check(file(f"explain_kept: {text}"), "explain_kept", "from 0 to 10000")
+
+
+class OfSections(FaultCase):
+    def bad(self, section: str, key: str, *texts: str, said: str) -> None:
+        """Each of the texts as the key's value is refused, at the key, with what was expected."""
+        for text in texts:
+            self.check(with_network(f"{section}: {{{key}: {text}}}"), f"networks[0].{section}.{key}", said)
+
+    def test_shape(self) -> None:
+        """A section is keys and values, or a boolean where it can be enabled."""
+        for name in ("hedge", "circuit_breaker", "priority_queue"):
+            self.check(with_network(f"{name}: maybe"), f"networks[0].{name}", "true or false")
+            self.check(with_network(f"{name}: [true]"), f"networks[0].{name}", "keys and values")
+            self.bad(name, "enabled", "maybe", "[]", "5", said="expected")
+        for name in ("retry_budget", "rate_limit", "rate_limit_recovery", "health_check"):
+            self.check(with_network(f"{name}: true"), f"networks[0].{name}", "keys and values")
+
+    def test_unknown_key(self) -> None:
+        """An unknown key of a section is told with what was meant."""
+        self.check(with_network("hedge: {mindelay: 1s}"), "networks[0].hedge.mindelay", "did you mean min_delay?")
+        text = with_network("health_check: {request: {statuscode: 200}, type: custom}")
+        self.check(text, "networks[0].health_check.request.statuscode", "did you mean status_code?")
+
+    def test_bare_numbers_as_durations(self) -> None:
+        """Other projects' milliseconds and seconds are refused with what to write, as everywhere."""
+        self.bad("circuit_breaker", "interval", "120000", said="120000s or 120000ms")
+        self.bad("rate_limit_recovery", "initial_backoff", "300", said="300s or 300ms")
+
+    def test_timeouts(self) -> None:
+        """What waits for a node has at least 10 ms, and pauses between polls 50 ms."""
+        for section, keys in (
+            ("hedge", ("min_delay", "max_delay", "first_delay")),
+            ("circuit_breaker", ("timeout", "max_timeout")),
+            ("health_check", ("timeout",)),
+        ):
+            for key in keys:
+                self.bad(section, key, "0", "9ms", said="at least 10ms")
+        for key in ("initial_backoff", "max_backoff", "reset_after", "max_retry_after"):
+            self.bad("rate_limit", key, "0s", "49ms", said="at least 50ms")
+        self.check(with_node("poll_interval: 49ms"), f"{FIRST_NODE}.poll_interval", "at least 50ms")
+
+    def test_delays(self) -> None:
+        """Delays that may be 0 are not negative."""
+        for key in ("queue_timeout", "read_your_writes"):
+            self.check(with_network(f"{key}: -1s"), f"networks[0].{key}", "not negative")
+            self.check(with_network(f"{key}: 30"), f"networks[0].{key}", "30s or 30ms")
+        self.bad("circuit_breaker", "interval", "-1s", said="not negative")
+
+    def test_percentages(self) -> None:
+        """Shares are at most 100 %, budgets at most 1000 %."""
+        for key in ("failure_percent", "max_ejected_percent"):
+            self.bad("circuit_breaker", key, "-1", "100.1", "10%", "1e1", ".5", ".nan", said="from 0 to 100")
+        for section in ("hedge", "retry_budget"):
+            self.bad(section, "budget_percent", "-0.1", "1000.5", ".inf", said="from 0 to 1000")
+            self.bad(section, "budget_min_per_second", "-1", "1000001", "many", said="from 0 to 1000000")
+
+    def test_counts(self) -> None:
+        """Counts are whole numbers, most of them from 1 on."""
+        self.check(with_network("broadcast_transactions: 0"), "networks[0].broadcast_transactions", "from 1 to 16")
+        self.check(with_network("broadcast_transactions: 17"), "networks[0].broadcast_transactions", "from 1 to 16")
+        self.bad("hedge", "max_hedges", "0", "17", "1.5", said="from 1 to 16")
+        for key in ("max_consecutive_failures", "max_requests", "min_requests"):
+            self.bad("circuit_breaker", key, "0", "-1", "1.5", said="from 1 to")
+        self.bad("rate_limit", "required_successes", "0", said="from 1 to")
+        self.bad("rate_limit", "max_retries", "-1", said="from 0 to")
+        for key in ("fasttrack_per_highprio", "max_fasttrack", "max_highprio", "max_lowprio"):
+            self.bad("priority_queue", key, "-1", "x", said="from 0 to")
+        for key in ("tolerance_blocks", "failure_threshold", "success_threshold", "min_peers"):
+            self.bad("health_check", key, "-1", "2.5", said="from 0 to")
+
+    def test_backoff_multiplier(self) -> None:
+        """A pause never shrinks."""
+        self.bad("rate_limit", "backoff_multiplier", "0.9", "0", "-2", "1001", said="from 1 to 1000")
+
+    def test_priority_methods(self) -> None:
+        """Methods are a list of names."""
+        self.bad("priority_queue", "fasttrack_methods", "eth_call", said="expected a list")
+        text = with_network("priority_queue: {highprio_methods: [eth_call, 'eth call', eth_*]}")
+        path = "networks[0].priority_queue.highprio_methods"
+        self.assertEqual([f.path for f in faults(text)], [f"{path}[1]", f"{path}[2]"])
+
+    def test_health_check_type(self) -> None:
+        """Only the two types that TyrScale calls so may begin with eth_."""
+        self.bad("health_check", "type", "eth_custom", "peers", said="expected one of block_number, syncing, custom")
+
+    def test_request(self) -> None:
+        """The request of a check is one that can be sent."""
+        path = "networks[0].health_check.request"
+
+        def of(request: str) -> str:
+            return with_network(f"health_check: {{type: custom, request: {request}}}")
+
+        self.check(of("POST"), path, "keys and values")
+        self.check(of("{method: FETCH}"), f"{path}.method", "a method of HTTP")
+        self.check(of('{method: "GET\\r\\nX: y"}'), f"{path}.method", "a method of HTTP")
+        self.check(of("{body: {jsonrpc: '2.0'}}"), f"{path}.body", "JSON between single quotes")
+        self.check(of('{body: "${E}"}'), f"{path}.body", "in UTF-8", environ={"E": "\udcff"})
+        for status in ("99", "600", "OK"):
+            self.check(of(f"{{status_code: {status}}}"), f"{path}.status_code", "from 100 to 599")
+        self.check(of("{headers: {Host: x}}"), f"{path}.headers.Host", "set by evmlb itself")
+        self.check(of('{headers: {A: "b\\nc"}}'), f"{path}.headers.A", "value of a header")
+
+    def test_secrets(self) -> None:
+        """Neither the headers nor the body of a check are repeated in a fault."""
+        lines = 'health_check: {type: custom, request: {headers: {A: "hunter2\\n"}, body: "${E}"}}'
+        for found in faults(with_network(lines), {"E": "hunter2\udcff"}):
+            self.assertNotIn("hunter2", str(found))
+
 
 class OfNetworksAndNodes(FaultCase):
     def test_names(self) -> None:
@@ -237,6 +356,26 @@ class OfNetworksAndNodes(FaultCase):
         for key in ("weight", "max_concurrency"):
             self.check(with_node(f"{key}: 0"), f"{FIRST_NODE}.{key}", "from 1 to")
 
+    def test_provider(self) -> None:
+        """A provider is called by its short name."""
+        for name in ("https://alchemy.com", "'a b'", "-a", "x" * 65):
+            self.check(with_node(f"provider: {name}"), f"{FIRST_NODE}.provider", "short name of a provider")
+
+    def test_requests_per_second(self) -> None:
+        """A rate is a number above 0."""
+        for text in ("0", "-1", "0.0009", "1000001", "1/s", ".inf"):
+            self.check(with_node(f"requests_per_second: {text}"), f"{FIRST_NODE}.requests_per_second", "from 0.001 to")
+
+    def test_metered(self) -> None:
+        """Whether calls cost is a boolean."""
+        self.check(with_node("metered: 0.1"), f"{FIRST_NODE}.metered", "true or false")
+
+    def test_skip_checks(self) -> None:
+        """What is skipped is a list of words."""
+        self.check(with_node("skip_checks: syncing"), f"{FIRST_NODE}.skip_checks", "expected a list")
+        text = with_node("skip_checks: [syncing, chainid]")
+        self.check(text, f"{FIRST_NODE}.skip_checks[1]", "did you mean chain_id?")
+
     def test_header_names(self) -> None:
         """A header's name is a token, and none that evmlb sets itself."""
         self.check(with_node('headers: {"a b": c}'), f'{FIRST_NODE}.headers."a b"', "the name of a header")
@@ -270,6 +409,38 @@ class OfCombinations(FaultCase):
         self.check(text, "networks[0].request_timeout", "at least rpc_timeout")
         text = with_network("slow_request_timeout: 4m")
         self.check(text, "networks[0].slow_request_timeout", "at least slow_timeout")
+
+    def test_bounds(self) -> None:
+        """The upper of two bounds is not below the lower, be that given or the default."""
+        self.check(with_network("hedge: {min_delay: 2s, max_delay: 1s}"), "networks[0].hedge.max_delay", "min_delay")
+        self.check(with_network("hedge: {max_delay: 40ms}"), "networks[0].hedge.max_delay", "at least min_delay")
+        for text in ("timeout: 9s, max_timeout: 8s", "max_timeout: 999ms"):
+            path = "networks[0].circuit_breaker.max_timeout"
+            self.check(with_network(f"circuit_breaker: {{{text}}}"), path, "at least timeout")
+        for name in ("rate_limit", "rate_limit_recovery"):
+            for text in ("initial_backoff: 2s, max_backoff: 1s", "max_backoff: 999ms"):
+                path = f"networks[0].{name}.max_backoff"
+                self.check(with_network(f"{name}: {{{text}}}"), path, "at least initial_backoff")
+
+    def test_both_names(self) -> None:
+        """A section has one of its names only."""
+        for both in ("rate_limit: {}\nrate_limit_recovery: {}", "rate_limit_recovery: {}\nrate_limit: {}"):
+            self.check(with_network(both), "networks[0].rate_limit_recovery", "no rate_limit beside it")
+
+    def test_custom_check(self) -> None:
+        """A custom check and a request belong together."""
+        path = "networks[0].health_check"
+        self.check(with_network("health_check: {type: custom}"), f"{path}.type", "the key request beside it")
+        for other in ("type: syncing, ", ""):
+            text = with_network(f"health_check: {{{other}request: {{method: GET}}}}")
+            self.check(text, f"{path}.request", "type: custom beside it")
+        self.check(with_network("health_check: {type: costum, request: {}}"), f"{path}.type", "did you mean custom?")
+
+    def test_combined_without_breaker(self) -> None:
+        """Polls cannot count in a breaker that is disabled."""
+        for breaker in ("circuit_breaker: off", "circuit_breaker: {enabled: false}"):
+            text = with_network(f"{breaker}\nhealth_check: {{combined_with_circuit_breaker: true}}")
+            self.check(text, "networks[0].health_check.combined_with_circuit_breaker", "a circuit_breaker that")
 
     def test_ports(self) -> None:
         """Both ports cannot be one, but two free ones can."""

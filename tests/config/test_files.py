@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.config.fields import CORS_KEYS, FILE_KEYS, NETWORK_KEYS, NODE_KEYS
+from evmlb.config.fields import CORS_KEYS, FILE_KEYS, NETWORK_KEYS, NODE_KEYS, REQUEST_KEYS, SECTIONS
 from evmlb.config.load import load_config
+from evmlb.config.rules import Condition, Verdict, VerdictRule
 from evmlb.config.schema import (
+    BreakerConfig,
+    Check,
     Config,
     CorsConfig,
     Criterion,
+    CustomCheck,
+    ExplainFor,
+    HealthCheckConfig,
+    HealthCheckType,
+    HedgeConfig,
     LimitsConfig,
     LogLevel,
     NetworkConfig,
     NodeConfig,
+    PriorityQueueConfig,
+    RateLimitConfig,
+    RetryBudgetConfig,
     Role,
     Strategy,
     WhenNoneInRange,
 )
+from evmlb.errors import Fault
 from evmlb.urls import parse_endpoint
 from tests.config.support import NODES, SAMPLES, config, file, network, node, warnings, with_network, with_node
 
@@ -92,6 +106,8 @@ class EveryKey(SynchronousTestCase):
             forward_headers=("X-Request-Id",),
             answer_headers=False,
             error_status=200,
+            explain=ExplainFor.EVERYBODY,
+            explain_kept=8,
             cors=CorsConfig(
                 origins=("https://app.example:8443",), methods="POST", headers="A, B", max_age_seconds=60.0
             ),
@@ -104,6 +120,13 @@ class EveryKey(SynchronousTestCase):
                 request_read_timeout_seconds=0.02,
                 failover_buffer_bytes=0,
                 upstream_idle_timeout_seconds=0.03,
+            ),
+            verdicts=(
+                VerdictRule(
+                    name="busy",
+                    verdict=Verdict(Fault.RATE_LIMITED, retry=True, limited=True, not_executed=True, rule="busy"),
+                    conditions=(Condition(texts=("out of coffee",)),),
+                ),
             ),
         )
         self.assertEqual(config(EVERY_KEY), expected)
@@ -134,10 +157,92 @@ class EveryKey(SynchronousTestCase):
             when_none_in_range=WhenNoneInRange.NEAREST,
             chain_id=1,
             block_time_seconds=0.25,
+            queue_timeout_seconds=0.0,
+            broadcast_transactions=3,
+            read_your_writes_seconds=0.0,
+            hedge=found.hedge,
+            retry_budget=RetryBudgetConfig(budget_percent=1000.0, budget_min_per_second=1.5),
+            circuit_breaker=found.circuit_breaker,
+            rate_limit=found.rate_limit,
+            priority_queue=found.priority_queue,
+            health_check=found.health_check,
         )
         self.assertEqual(found, expected)
         intervals = [found.poll_interval_seconds(role) for role in (Role.LOCAL, Role.MONITORING, Role.FALLBACK)]
         self.assertEqual(intervals, [0.1, 0.2, 0.2])
+
+    def test_hedge(self) -> None:
+        """Every key of hedge arrives in its field."""
+        expected = HedgeConfig(
+            enabled=False,
+            across_tiers=True,
+            min_delay_seconds=0.01,
+            max_delay_seconds=0.02,
+            first_delay_seconds=0.03,
+            max_hedges=1,
+            budget_percent=0.5,
+            budget_min_per_second=0.0,
+        )
+        self.assertEqual(network(EVERY_KEY).hedge, expected)
+
+    def test_circuit_breaker(self) -> None:
+        """Every key of circuit_breaker arrives in its field, but for the name, which has none."""
+        expected = BreakerConfig(
+            enabled=True,
+            max_consecutive_failures=3,
+            max_requests=4,
+            interval_seconds=0.0,
+            timeout_seconds=5.0,
+            max_timeout_seconds=6.0,
+            failure_percent=70.0,
+            min_requests=8,
+            max_ejected_percent=90.0,
+        )
+        self.assertEqual(network(EVERY_KEY).circuit_breaker, expected)
+
+    def test_rate_limit(self) -> None:
+        """Every key of rate_limit arrives in its field, under aetherlay's name as well."""
+        expected = RateLimitConfig(
+            initial_backoff_seconds=300.0,
+            backoff_multiplier=1.5,
+            max_backoff_seconds=7200.0,
+            max_retries=10,
+            required_successes=2,
+            reset_after_seconds=172_800.0,
+            max_retry_after_seconds=60.0,
+        )
+        self.assertEqual(network(EVERY_KEY).rate_limit, expected)
+        other = EVERY_KEY.replace("rate_limit_recovery:", "").replace("rate_limit:", "rate_limit_recovery:")
+        self.assertEqual(network(other).rate_limit, expected)
+
+    def test_priority_queue(self) -> None:
+        """Every key of priority_queue arrives in its field."""
+        expected = PriorityQueueConfig(
+            enabled=True,
+            fasttrack_per_highprio=0,
+            fasttrack_drain_first=True,
+            max_fasttrack=1,
+            max_highprio=2,
+            max_lowprio=3,
+            fasttrack_methods=("eth_sendRawTransaction",),
+            highprio_methods=("eth_call", "engine_newPayloadV3"),
+        )
+        self.assertEqual(network(EVERY_KEY).priority_queue, expected)
+
+    def test_health_check(self) -> None:
+        """Every key of health_check and of its request arrives in its field."""
+        headers = (("X-Key", "k"), ("Content-Type", "text/plain"))
+        expected = HealthCheckConfig(
+            type=HealthCheckType.CUSTOM,
+            tolerance_blocks=0,
+            request=CustomCheck(method="PUT", body='{"a": 1}', headers=headers, status_code=204),
+            timeout_seconds=0.04,
+            failure_threshold=0,
+            success_threshold=5,
+            min_peers=6,
+            combined_with_circuit_breaker=True,
+        )
+        self.assertEqual(network(EVERY_KEY).health_check, expected)
 
     def test_nodes(self) -> None:
         """Every key of a node arrives in its field, and every list of nodes gives its role."""
@@ -156,17 +261,29 @@ class EveryKey(SynchronousTestCase):
             max_concurrency=3,
             ca_file="ca.pem",
             check_chain_id=False,
+            provider="alchemy",
+            requests_per_second=2.5,
+            poll_interval_seconds=0.05,
+            metered=True,
+            skip_checks=frozenset({Check.SYNCING, Check.PEER_COUNT, Check.CLIENT_VERSION}),
         )
         self.assertEqual(nodes[0], full)
 
     def test_is_complete(self) -> None:
         """The file of these tests has every key of the tables."""
-        for key in (*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS):
+        for key in (*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS, *REQUEST_KEYS):
             self.assertRegex(EVERY_KEY, rf"\b{key}:", key)
+        for name, keys in SECTIONS.items():
+            lines = EVERY_KEY.split(f"    {name}:")[1].split("\n    ")  # a line, or those that are further in
+            block = [lines[0], *itertools.takewhile(lambda line: line.startswith(" "), lines[1:])]
+            for key in keys if name != "rate_limit_recovery" else ():
+                self.assertRegex("\n".join(block), rf"\b{key}:", f"{name}.{key}")
 
     def test_representation_has_no_secret(self) -> None:
         """Neither headers nor endpoints show a secret when a configuration is printed."""
         text = with_node("headers: {A: hunter2}", "http://u:hunter2@a/?k=hunter2")
+        self.assertNotIn("hunter2", repr(config(text)))
+        text = with_network("health_check: {type: custom, request: {headers: {A: hunter2}}}")
         self.assertNotIn("hunter2", repr(config(text)))
 
 
@@ -185,6 +302,78 @@ class Meaning(SynchronousTestCase):
         self.assertEqual(found.switch_to_fallback_block_threshold, 9)
         off = network(with_network("fallback_nodes: [{rpc_endpoint: http://f}]\nswitch_to_fallback_enabled: no"))
         self.assertIs(off.switch_to_fallback_enabled, False)
+
+    def test_enabled_alone(self) -> None:
+        """In place of a section that can be enabled, the word alone will do; all else is the default."""
+        for word, value in (("true", True), ("off", False), ("'no'", False), ("On", True)):
+            self.assertEqual(network(with_network(f"hedge: {word}")).hedge, HedgeConfig(enabled=value))
+        self.assertIs(network(with_network("circuit_breaker: false")).circuit_breaker.enabled, False)
+        self.assertIs(network(with_network("priority_queue: true")).priority_queue.enabled, True)
+
+    def test_empty_sections(self) -> None:
+        """A section without keys, or without anything, is the default."""
+        for name in SECTIONS:
+            for nothing in ("", "{}"):
+                self.assertEqual(network(with_network(f"{name}: {nothing}")), network(file()), name)
+
+    def test_derived_delays(self) -> None:
+        """The longest hedge delay is not below the shortest, nor is the first outside both, when only one is given."""
+        longer = network(with_network("hedge: {min_delay: 3s}")).hedge
+        self.assertEqual((longer.max_delay_seconds, longer.first_delay_seconds), (3.0, 3.0))
+        shorter = network(with_network("hedge: {max_delay: 100ms}")).hedge
+        self.assertEqual((shorter.min_delay_seconds, shorter.first_delay_seconds), (0.05, 0.1))
+        self.assertEqual(network(with_network("hedge: {max_delay: 50ms}")).hedge.max_delay_seconds, 0.05)
+
+    def test_derived_maxima(self) -> None:
+        """A first pause that is longer than the default maximum is its own maximum."""
+        for text, longest in (("1m", 60), ("9s", 30)):
+            breaker = network(with_network(f"circuit_breaker: {{timeout: {text}}}")).circuit_breaker
+            self.assertEqual(breaker.max_timeout_seconds, longest)
+        for text, longest in (("5m", 300), ("2s", 60)):
+            limit = network(with_network(f"rate_limit: {{initial_backoff: {text}}}")).rate_limit
+            self.assertEqual(limit.max_backoff_seconds, longest)
+
+    def test_tyrscale_breaker(self) -> None:
+        """The breaker of TyrScale's documented use case: failures that are never cleared, out for two minutes."""
+        text = "circuit_breaker: {max_consecutive_failures: 3, max_requests: 1, interval: 0, timeout: 120000ms}"
+        found = network(with_network(text)).circuit_breaker
+        expected = BreakerConfig(
+            max_consecutive_failures=3,
+            max_requests=1,
+            interval_seconds=0.0,
+            timeout_seconds=120.0,
+            max_timeout_seconds=120.0,
+        )
+        self.assertEqual(found, expected)
+
+    def test_health_check_types(self) -> None:
+        """TyrScale's names of types are understood, in any case."""
+        types = {
+            "block_number": HealthCheckType.BLOCK_NUMBER,
+            "ETH_block_number": HealthCheckType.BLOCK_NUMBER,
+            "Syncing": HealthCheckType.SYNCING,
+            "eth_syncing": HealthCheckType.SYNCING,
+        }
+        for word, kind in types.items():
+            self.assertIs(network(with_network(f"health_check: {{type: {word}}}")).health_check.type, kind)
+
+    def test_skipped_chain_id(self) -> None:
+        """Either key spares a node the question for its chain id."""
+        self.assertIs(node(with_node("skip_checks: [chain_id]")).check_chain_id, False)
+        self.assertIs(node(with_node("skip_checks: [chain_id]\ncheck_chain_id: true")).check_chain_id, False)
+        self.assertIs(node(with_node("skip_checks: []\ncheck_chain_id: false")).check_chain_id, False)
+        self.assertIs(node(with_node("skip_checks: [syncing]")).check_chain_id, True)
+
+    def test_body_is_as_written(self) -> None:
+        """The body of a check keeps its braces and blanks; variables are put in."""
+        lines = """health_check: {type: custom, request: {body: ' {"k": "${K}"} '}}"""
+        self.assertEqual(network(with_network(lines), {"K": "v"}).health_check.request.body, ' {"k": "v"} ')
+
+    def test_merged_sections(self) -> None:
+        """Merge keys work within a section, too; what is written beside them wins."""
+        top = "x-hedge: &hedge {max_hedges: 1, min_delay: 60ms}"
+        found = network(file(top, f"{NODES}\nhedge:\n  <<: *hedge\n  min_delay: 70ms")).hedge
+        self.assertEqual((found.max_hedges, found.min_delay_seconds), (1, 0.07))
 
     def test_words_are_not_booleans(self) -> None:
         """What YAML 1.1 takes for booleans, numbers or dates is a string where a string is expected."""
@@ -306,6 +495,23 @@ class Warned(SynchronousTestCase):
         """Listening endpoints replace the ports."""
         self.check(file("port: 1\nlisten: [tcp:1]"), "port", "listen replaces it")
         self.check(file("metrics_port: 1\nadmin_listen: [tcp:1]"), "metrics_port", "admin_listen replaces it")
+
+    def test_broadcast_beyond_nodes(self) -> None:
+        """A transaction cannot go to more nodes than there are."""
+        self.check(with_network("broadcast_transactions: 2"), "networks[0].broadcast_transactions", "nodes, 1")
+        self.assertEqual(warnings(with_network("broadcast_transactions: 2\nlocal_endpoints: [http://b]")), [])
+
+    def test_breaker_name(self) -> None:
+        """TyrScale's name of a breaker is read over."""
+        text = with_network("circuit_breaker: {name: [x], max_requests: 2}")
+        self.check(text, "networks[0].circuit_breaker.name", "no effect")
+        self.assertEqual(network(text).circuit_breaker, BreakerConfig(max_requests=2))
+        self.assertEqual(warnings(with_network("circuit_breaker: {name: }")), [])
+
+    def test_method_in_two_classes(self) -> None:
+        """A method that is fast-track cannot have high priority as well."""
+        text = with_network("priority_queue: {fasttrack_methods: [a, b], highprio_methods: [b]}")
+        self.check(text, "networks[0].priority_queue.highprio_methods", "also in fasttrack_methods")
 
     def test_unknown_keys(self) -> None:
         """unknown_keys: warn makes warnings of unknown keys at every level."""

@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config import tree
-from evmlb.config.fields import CORS_KEYS, FILE_KEYS, NETWORK_KEYS, NODE_KEYS
+from evmlb.config.fields import CORS_KEYS, FILE_KEYS, NETWORK_KEYS, NODE_KEYS, REQUEST_KEYS, SECTIONS
 from evmlb.config.parse import ConfigError, parse
 from evmlb.config.schema import Config
 from tests.config.support import ROOT, SAMPLES
 
 SECRET = "s3cr3tS3cr3ts3cr3t"  # long and with digits, as keys are
 EXAMPLE = (ROOT / "config.yaml.example").read_text()
-FILES = [EXAMPLE, *(sample.read_text() for sample in SAMPLES.iterdir())]
+EVERY_KEY = (SAMPLES.parent / "every_key.yaml").read_text()
+FILES = [EXAMPLE, EVERY_KEY, *(sample.read_text() for sample in SAMPLES.iterdir())]
 
 LEAVES = st.one_of(
     st.none(),
@@ -28,15 +29,24 @@ LEAVES = st.one_of(
     st.text(max_size=12),
     st.sampled_from([SECRET, f"http://u:{SECRET}@h/{SECRET}?k={SECRET}", f"ws://h/{SECRET}", f"{SECRET} {SECRET}"]),
     st.sampled_from(["http://a", "5s", "0", "${A}", "${S}", "${NO}", "${S:-x}", "$${", "${", "on", "latency", "pass"]),
+    st.sampled_from(["1", "0.5", "99ms", "custom", "syncing", "chain_id", "everybody", "\udcff"]),
 )
-KEYS = st.sampled_from([*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS, SECRET, f"http://u:{SECRET}@h", "<<", "x-a"])
+SECTION_KEYS = [key for keys in (*SECTIONS.values(), REQUEST_KEYS) for key in keys]
+KNOWN = [*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS, *SECTION_KEYS]
+KEYS = st.sampled_from([*KNOWN, SECRET, f"http://u:{SECRET}@h", "<<", "x-a"])
 TREES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=30
 )
 NODES = st.lists(st.dictionaries(st.sampled_from(list(NODE_KEYS)), TREES, max_size=6) | TREES, max_size=3)
 NETWORKS = st.fixed_dictionaries(
     {"name": LEAVES, "local_nodes": NODES},
-    optional={key: TREES for key in NETWORK_KEYS if key not in ("name", "local_nodes")},
+    optional={
+        key: TREES | st.dictionaries(st.sampled_from(list(SECTIONS[key])), TREES, max_size=6)
+        if key in SECTIONS
+        else TREES
+        for key in NETWORK_KEYS
+        if key not in ("name", "local_nodes")
+    },
 )
 SHAPED = st.fixed_dictionaries(
     {"networks": st.lists(NETWORKS, max_size=2)}, optional={key: TREES for key in FILE_KEYS if key != "networks"}

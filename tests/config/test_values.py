@@ -96,6 +96,16 @@ class Sizes(SynchronousTestCase):
         self.assertIn("did you mean 64KiB?", str(self.assertRaises(ValueError, parse_size, "64k")))
 
 
+class Numbers(SynchronousTestCase):
+    def test_bounds(self) -> None:
+        """Both bounds are within, and decimals are read exactly as Python reads them."""
+        read = values.number(0.5, 10)
+        for text, value in (("0.5", 0.5), ("10", 10.0), ("2.75", 2.75), ("010", 10.0)):
+            self.assertEqual(read(text), value)
+        for text in ("0.4999", "10.0001", "", "1e1", "-1", "+1", "nan", "inf", "1,5", "0x5", "1_0", "٣"):
+            self.assertIn("from 0.5 to 10", str(self.assertRaises(Unexpected, read, text)))
+
+
 class Shown(SynchronousTestCase):
     def test_harmless(self) -> None:
         """Short words, numbers and addresses are quoted."""
