@@ -17,7 +17,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=[*find_packages(include=["evmlb", "evmlb.*"]), "twisted.plugins"],
-    package_data={"evmlb": ["py.typed"]},
+    package_data={"evmlb": ["py.typed"], "evmlb.policy": ["verdicts.yaml"]},
     install_requires=[
         "twisted[tls] >= 26.10",
         "treq >= 26.7",
@@ -26,6 +26,7 @@ setup(
         "httptools >= 0.9",
         "msgspec >= 0.22",
         "orjson >= 3.13",
+        "pycryptodome >= 3.24",
         "uvloop >= 0.23; sys_platform != 'win32'",
         "zope.interface >= 8",
     ],

@@ -84,3 +84,28 @@ def method_class(method: str) -> MethodClass:
 
 CLASS_NAMES = tuple(c.name.lower() for c in MethodClass)
 """Names of the classes by value, for labels."""
+
+_FIRST_NAMES_BLOCK = """
+    eth_getBlockByHash eth_getBlockByNumber eth_getBlockReceipts eth_getBlockTransactionCountByHash
+    eth_getBlockTransactionCountByNumber eth_getHeaderByHash eth_getHeaderByNumber eth_getLogs
+    eth_getRawTransactionByBlockHashAndIndex eth_getRawTransactionByBlockNumberAndIndex
+    eth_getTransactionByBlockHashAndIndex eth_getTransactionByBlockNumberAndIndex eth_getUncleByBlockHashAndIndex
+    eth_getUncleByBlockNumberAndIndex eth_getUncleCountByBlockHash eth_getUncleCountByBlockNumber
+    debug_getRawBlock debug_getRawHeader debug_getRawReceipts debug_traceBlockByHash debug_traceBlockByNumber
+    trace_block trace_filter trace_replayBlockTransactions
+"""
+_SECOND_NAMES_BLOCK = """
+    eth_call eth_createAccessList eth_estimateGas eth_feeHistory eth_getBalance eth_getCode eth_getTransactionCount
+    eth_simulateV1 debug_traceCall trace_callMany
+"""
+_THIRD_NAMES_BLOCK = "eth_getProof eth_getStorageAt trace_call"
+
+BLOCK_PARAM: dict[str, int] = {
+    method: position
+    for position, methods in enumerate((_FIRST_NAMES_BLOCK, _SECOND_NAMES_BLOCK, _THIRD_NAMES_BLOCK))
+    for method in methods.split()
+}
+"""The position of the parameter that names a block, by number, tag or hash, or a range of blocks."""
+
+TAKES_RANGE = frozenset(("eth_getLogs", "trace_filter"))
+"""Those of them whose parameter is an object with ``fromBlock`` and ``toBlock``."""

@@ -11,9 +11,8 @@ A doubted null is asked once elsewhere; nobody is blamed.
 from __future__ import annotations
 
 import msgspec
-import orjson
 
-from evmlb.chain import parse_quantity
+from evmlb.policy.blocks import BlockReference, block_reference
 
 _BY_NUMBER = frozenset(
     (
@@ -40,14 +39,12 @@ def is_doubtful(method: str, params: msgspec.Raw, chainhead: int | None, node_he
     """Whether a null from a node with this head should be asked for once more elsewhere."""
     if chainhead is None or (method not in _BY_NUMBER and method not in _BY_HASH):
         return False
-    try:
-        first = orjson.loads(bytes(params))[0]
-    except (ValueError, IndexError, KeyError, TypeError):
-        return False
-    if not isinstance(first, str):
-        return False
-    if method in _BY_NUMBER:
-        number = parse_quantity(first)
-        if first in _ALWAYS_THERE or (number is not None and len(first) < 20 and number <= chainhead):
-            return True
+    if method in _BY_NUMBER and _should_be_there(block_reference(method, params), chainhead):
+        return True
     return method in _BY_HASH and node_head is not None and node_head < chainhead
+
+
+def _should_be_there(block: BlockReference | None, chainhead: int) -> bool:
+    if block is None:
+        return False
+    return block.tag in _ALWAYS_THERE or (block.number is not None and block.number <= chainhead)
