@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from math import ceil
 
 
 class Fault(enum.Enum):
@@ -44,6 +45,10 @@ class Refusal:
         """The same refusal in other words."""
         return replace(self, message=message)
 
+    def after(self, seconds: float | None) -> Refusal:
+        """The same refusal with a Retry-After of whole seconds, one at least."""
+        return replace(self, retry_after_seconds=max(1, ceil(seconds or 0.0)))
+
 
 PARSE_ERROR = Refusal(400, -32700, "parse error: the body is not JSON")
 INVALID_REQUEST = Refusal(400, -32600, "invalid request")
@@ -59,6 +64,7 @@ WRONG_CONTENT_TYPE = Refusal(415, -32600, "Content-Type must be application/json
 OVER_MEMORY = Refusal(503, -32011, "too many request bodies are being held; try again", 1)
 NO_NODE = Refusal(503, -32011, "No valid endpoint available")
 ALL_FULL = Refusal(503, -32011, "every node is at its limit of requests", 1)
+QUEUED_TOO_LONG = Refusal(503, -32011, "too many requests are waiting for a node; try again", 1)
 BAD_UPSTREAM = Refusal(502, -32013, "no node gave a usable answer")
 DEADLINE = Refusal(504, -32015, "no node answered in time")
 RATE_LIMITED = Refusal(429, -32005, "every node is rate limited", 1)

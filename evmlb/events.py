@@ -56,6 +56,18 @@ class NodeCaughtUp(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeRateLimited(NodeEvent):
+    """The node says that it is asked too often, and is held off. ``told``: it said itself for how long."""
+
+    told: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeLimitLifted(NodeEvent):
+    """The node answered a probe: it takes requests again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeHeadDoubted(NodeEvent):
     """The node reported a head that time does not allow; it does not count until it is confirmed."""
 
@@ -105,6 +117,8 @@ Event = (
     | NodeBecameSuspect
     | NodeFellBehind
     | NodeCaughtUp
+    | NodeRateLimited
+    | NodeLimitLifted
     | NodeHeadDoubted
     | NodeOnWrongChain
     | ChainheadMoved

@@ -12,19 +12,43 @@ from evmlb.methods import FAST, UNSAFE
 
 if TYPE_CHECKING:
     from evmlb.node import Node
+    from evmlb.policy.pace import Pace
     from evmlb.policy.verdicts import Verdict
     from evmlb.routing import Router
     from evmlb.routing.waiting import Waiting
+    from evmlb.trail import Trail
 
 SWEEP_SECONDS = 0.01
 
-WAITING, SHORT, HELD, STREAMING, PAUSED = range(5)
-"""How far an attempt is: no byte of an answer yet; the same, but with less than its full time, as the request's own
-ends before; held back; on its way to the client; the same, but the client does not read."""
+EARLY, WAITING, SHORT, HELD, STREAMING, PAUSED = range(6)
+"""How far an attempt is: no byte of an answer yet, and when its time is up another node is asked beside it; none yet;
+the same, but with less than its full time, as the request's own ends before; held back; on its way to the client; the
+same, but the client does not read."""
+DRAIN_BYTES = 65536
+DRAIN_SECONDS = 0.5
+"""What an answer that nobody needs any more may cost to keep its connection: beyond either the connection is closed."""
+
+
+class Session:
+    """What one client connection has seen, so that it is not shown an older state of the chain.
+
+    ``height``: the largest block number it was told. ``writer`` took its last transaction and is asked for its nonce
+    and its pending state until ``writer_until``.
+    """
+
+    __slots__ = ("height", "writer", "writer_until")
+
+    def __init__(self) -> None:
+        self.height = 0
+        self.writer: Node | None = None
+        self.writer_until = 0.0
 
 
 class Exchange:
-    """One client request. ``call`` is None for what is not JSON-RPC: it is passed on as it came."""
+    """One client request. ``call`` is None for what is not JSON-RPC: it is passed on as it came.
+
+    While more than one node is asked at a time, ``attempt`` is the sending that came last and ``rivals`` the others.
+    """
 
     __slots__ = (
         "attempt",
@@ -32,7 +56,7 @@ class Exchange:
         "blamed",
         "body",
         "call",
-        "client",
+        "charged",
         "client_address",
         "committed",
         "deadline",
@@ -40,14 +64,23 @@ class Exchange:
         "downstream",
         "forwarded_for",
         "headers",
+        "hedges",
         "http_method",
+        "idempotent",
         "klass",
         "node",
+        "paused",
         "pending",
+        "priority",
+        "queue_size",
+        "queued",
+        "queued_at",
         "retry_after_seconds",
+        "rivals",
         "saved",
         "started",
         "target",
+        "trail",
         "tried",
         "verdicts",
     )
@@ -70,27 +103,58 @@ class Exchange:
         self.headers = b""  # lines for every node
         self.forwarded_for = b""  # a line for local nodes only
         self.degraded = False
-        # the uncommon rest: only read after a failure
-        self.saved: tuple[Attempt, AnswerHead, list[bytes]] | None = None
-        self.blamed: tuple[tuple[Node, str], ...] = ()
+        self.idempotent = False  # unsafe by its class, and yet no harm is done by sending it twice
+        self.rivals: tuple[Attempt, ...] = ()
+        self.trail: Trail | None = None
+        # the uncommon rest: only read after a failure, a wait or a hedge
+        self.hedges = 0
+        self.charged = 0  # retries that will have been in vain unless the next answer is good
+        self.paused = False  # waited once for data that was not there yet
+        self.priority = 2  # PriorityClass.LOWPRIO
+        self.queue_size = 1  # of its class when it came, itself included
+        self.queued_at = 0.0
+        self.queued: tuple[int, ...] | None = None  # times and sizes for the answer's headers, with priorities on
+        self.saved: tuple[Attempt, Verdict, AnswerHead, list[bytes]] | None = None
+        self.blamed: tuple[tuple[Node, str, float], ...] = ()  # why, and when they were asked
         self.verdicts: tuple[Verdict, ...] = ()  # of the attempts that ended badly
-        self.retry_after_seconds: int | None = None
+        self.retry_after_seconds: float | None = None  # the smallest that a node asked for
         self.pending: Any = None  # the timer of a pause before the same node is asked again
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it may be sent to a second node though the first may have carried it out."""
+        return self.klass is not UNSAFE or self.idempotent
+
+    @property
+    def under_way(self) -> tuple[Attempt, ...]:
+        """The attempts whose end is awaited."""
+        return self.rivals if self.attempt is None else (*self.rivals, self.attempt)
+
+    def leave(self, attempt: Attempt) -> None:
+        """One of several attempts is over."""
+        left = tuple(other for other in self.under_way if other is not attempt)
+        self.rivals, self.attempt = left[:-1], left[-1] if left else None
 
 
 class Attempt:
     """One sending of one exchange to one node; the sink of what comes back."""
 
-    __slots__ = ("_router", "deadline", "exchange", "flight", "node", "repeatable", "stage")
+    __slots__ = ("_router", "deadline", "exchange", "flight", "node", "pace", "repeatable", "sent_at", "stage")
 
-    def __init__(self, router: Router, exchange: Exchange, node: Node, deadline: float) -> None:
+    def __init__(self, router: Router, exchange: Exchange, node: Node, now: float) -> None:
         self._router = router
         self.exchange = exchange
         self.node = node
-        self.deadline = deadline
+        self.sent_at = now
+        self.pace: Pace | None = None  # by which it may be hedged, and what its answer is counted in
+        self.deadline = 0.0
         self.flight: Flight | None = None
-        self.repeatable = exchange.klass is not UNSAFE
+        self.repeatable = exchange.klass is not UNSAFE or exchange.idempotent
         self.stage = WAITING
+
+    def out_of_time(self) -> None:
+        """Its deadline has passed."""
+        self._router.timed_out(self)
 
     def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
         """The whole answer is there."""
@@ -117,20 +181,86 @@ class Attempt:
         self._router.failed(self, fault, detail, sent)
 
 
+class Drain:
+    """Takes the answer of an attempt that lost to another one, so that its connection can be kept.
+
+    ``over`` hears the end of it, once: with True when the node answered, within ``DRAIN_BYTES`` and before
+    ``deadline``.
+    """
+
+    __slots__ = ("_cancel", "_over", "_table", "deadline", "flight")
+
+    repeatable = False  # a kept connection that dies under it is not tried again: nobody waits
+
+    def __init__(self, deadline: float, cancel: Callable[[Drain], None], over: Callable[[bool], None]) -> None:
+        self._table: InFlight | None = None
+        self._cancel = cancel
+        self._over = over
+        self.flight: Flight | None = None
+        self.deadline = deadline
+
+    def watch(self, table: InFlight) -> None:
+        """From now on its deadline counts."""
+        self._table = table
+        table.attempts[self] = None
+        table.watch()
+
+    def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
+        """The answer came, too late to be of use."""
+        self._end(answered=True)
+
+    def began(self, head: AnswerHead, parts: list[bytes]) -> None:
+        """It is a large one: too large."""
+        self._stop(answered=True)
+
+    def streamed(self, data: bytes) -> None:
+        """More of it: nothing comes here, ``began`` ends it."""
+
+    def ended(self) -> None:
+        """The same."""
+
+    def progressed(self) -> None:
+        """A piece came."""
+        if self.flight is not None and self.flight.held_bytes > DRAIN_BYTES:
+            self._stop(answered=True)
+
+    def failed(self, fault: Fault, detail: str, sent: bool) -> None:
+        """There is no answer."""
+        self._end(answered=False)
+
+    def out_of_time(self) -> None:
+        """It has been waited for long enough."""
+        self._stop(answered=False)
+
+    def _stop(self, *, answered: bool) -> None:
+        self._cancel(self)
+        self._end(answered=answered)
+
+    def _end(self, *, answered: bool) -> None:
+        table, self._table = self._table, None
+        if table is not None:
+            table.attempts.pop(self, None)
+            self._over(answered)
+
+
 class InFlight:
     """Every attempt under way, of all networks, and the one timer that watches their deadlines."""
 
     def __init__(self, reactor: Any, now: Callable[[], float]) -> None:
-        self._reactor = reactor
+        self.reactor = reactor
         self.now = now
-        self.attempts: dict[Attempt, None] = {}
+        self.attempts: dict[Attempt | Drain, None] = {}
         self.queues: set[Waiting] = set()
         self.timer: Any = None
+
+    def later(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call something after a while; the result can be cancelled."""
+        return self.reactor.callLater(seconds, function, *arguments)
 
     def watch(self) -> None:
         """Make sure that deadlines are looked at."""
         if self.timer is None:
-            self.timer = self._reactor.callLater(SWEEP_SECONDS, self._tick)
+            self.timer = self.reactor.callLater(SWEEP_SECONDS, self._tick)
 
     def _tick(self) -> None:
         self.timer = None
@@ -145,7 +275,7 @@ class InFlight:
         now = self.now()
         for attempt in [attempt for attempt in self.attempts if attempt.deadline <= now]:
             if attempt in self.attempts:
-                attempt._router.timed_out(attempt)
+                attempt.out_of_time()
         for queue in tuple(self.queues):
             queue.sweep(now)
 

@@ -46,7 +46,12 @@ class AnswerHead(Protocol):
 
 
 class Flight(Protocol):
-    """A request that is on its way, or its answer."""
+    """A request that is on its way, or its answer. ``held_bytes``: so much of the answer is held back by now."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the answer that came and were not handed on yet."""
+        ...
 
     def abort(self) -> None:
         """Give it up: nothing more is told of it, and the connection is closed."""
@@ -117,9 +122,18 @@ class Upstream(Protocol):
         """Forget a request, whether it waits for a connection or is under way."""
         ...
 
+    def redirect(self, sink: Sink, to: Sink) -> bool:
+        """Let another sink take the answer; False when nothing was sent yet, and the request is forgotten."""
+        ...
+
 
 class Downstream(Protocol):
-    """One client connection, as routing sees it. ``exchange`` is what routing was given."""
+    """One client connection, as routing sees it. ``exchange`` is what routing was given.
+
+    ``session`` is routing's to make and to read: what this client has seen.
+    """
+
+    session: Any
 
     def answer(self, exchange: Any, head: AnswerHead, parts: list[bytes]) -> None:
         """The whole answer."""

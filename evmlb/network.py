@@ -11,7 +11,9 @@ once.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
+from math import ceil
 
 from evmlb.config.schema import NetworkConfig, Role
 from evmlb.events import (
@@ -48,7 +50,9 @@ class Order:
     ``serving`` is the serving tier, ``reserve`` the eligible tiers behind it, ``candidates`` both: what a request
     tries in turn. ``ties``: how many leading nodes of ``serving`` tie, at least 1 when any serve. ``degraded``: none is
     in range, these are the nearest. ``panic``: these are ejected nodes, as nothing else is left. ``refusal``: why
-    there are no candidates, in words for a client. ``places``: one per node, as configured.
+    there are no candidates, in words for a client; ``rate_limited``: because each node said not to be asked now.
+    ``last_resort``: the ejected ones, for a request that all candidates have failed. ``places``: one per node, as
+    configured.
     """
 
     serving: tuple[Node, ...]
@@ -60,15 +64,21 @@ class Order:
     refusal: str | None
     places: tuple[Place, ...]
     panic: bool = False
+    rate_limited: bool = False
+    last_resort: tuple[Node, ...] = ()
 
 
 class Network:
-    """One network. All methods take ``now`` in seconds, which must not run backwards, and return what changed."""
+    """One network. All methods take ``now`` in seconds, which must not run backwards, and return what changed.
 
-    def __init__(self, config: NetworkConfig, now: float) -> None:
+    ``top`` is the chainhead, 0 while there is none: a plain attribute, as each request compares its node with it.
+    """
+
+    def __init__(self, config: NetworkConfig, now: float, rng: random.Random | None = None) -> None:
         self.config = config
         self.name = config.name
-        self.nodes = tuple(Node(node, config, index) for index, node in enumerate(config.nodes))
+        self.nodes = tuple(Node(node, config, index, rng) for index, node in enumerate(config.nodes))
+        self.top = 0
         self.started = False
         self.rounds_complete = False
         self._heads = Heads(
@@ -119,11 +129,15 @@ class Network:
         if not self._ejected:
             return None
         eligible = self._selection.eligible
-        return next((n for n in self._ejected if n.index in eligible and n.trials.due(now)), None)
+        return next((n for n in self._ejected if n.index in eligible and n.breaker.due(now)), None)
+
+    def rate_limited_for_seconds(self, now: float) -> float:
+        """How long until the first of the nodes that hold themselves off may be asked again; 0 when none does."""
+        return min((n.limit.seconds_left(now) for n in self.nodes if n.limit.limited), default=0.0)
 
     def begin_trial(self, node: Node, now: float) -> None:
         """The one trial request was sent; its outcome comes as a success or failure, or is not waited for."""
-        node.trials.begin(now)
+        node.breaker.begin(now)
 
     # facts in
 
@@ -158,30 +172,89 @@ class Network:
     def observe_details(self, node: Node, client_version: str | None, peer_count: int | None, now: float) -> Events:
         """What is rarely asked. ``None``: not known; what was known before stays."""
         if client_version is not None:
-            node.client_version = client_version
+            node.learn_version(client_version)
         if peer_count is not None:
             node.peer_count = peer_count
         return ()
 
     def observe_head(self, node: Node, number: int, now: float) -> Events:
         """An answer passing by showed that the node has this block: the chainhead may rise, lags do not change."""
+        node.reached = max(node.reached, number)
         before = self.chainhead
         self._heads.hear(node.index, number, now)
         return () if self.chainhead == before else self._settle(node, now)
 
-    def record_failure(self, node: Node, reason: str, now: float, *, proven: bool) -> Events:
-        """An attempt failed and blames the node. ``proven``: nothing about the request can have been the cause."""
-        node.record_failure(reason, now, proven=proven)
+    def record_failure(
+        self,
+        node: Node,
+        reason: str,
+        now: float,
+        *,
+        proven: bool,
+        unreachable: bool = False,
+        unsafe: bool = False,
+        sent_at: float | None = None,
+    ) -> Events:
+        """An attempt failed and blames the node.
+
+        ``proven``: nothing about the request can have been the cause. ``unreachable``: there was no connection.
+        ``unsafe``: the call may go nowhere else, so no other node will prove anything. ``sent_at``: when the attempt began, so that what was sent before a change of state counts for nothing after it.
+        """
+        node.record_failure(
+            reason,
+            now,
+            proven=proven,
+            unreachable=unreachable,
+            unsafe=unsafe,
+            sent_at=sent_at,
+            may_open=self._may_eject(node),
+        )
         return self._settle(node, now)
 
-    def record_success(self, node: Node, now: float) -> Events:
+    def _may_eject(self, node: Node) -> bool:
+        """Whether one node more may be out by its requests: at most a share of those that polls speak well of."""
+        if node.ejected:
+            return True
+        others = [n for n in self.nodes if n.reachable or n is node]
+        out = sum(n.ejected for n in others)
+        return out + 1 <= max(1, ceil(len(others) * self.config.circuit_breaker.max_ejected_percent / 100))
+
+    def record_success(self, node: Node, now: float, *, sent_at: float | None = None) -> Events:
         """An attempt succeeded; only needed while ``node.troubled``."""
-        node.record_success(last_resort=self.order.panic)
+        shown = node.suspect or node.ejected
+        node.record_success(now, last_resort=self.order.panic, sent_at=sent_at)
+        return self._settle(node, now) if shown else ()
+
+    def suspect(self, node: Node, reason: str, now: float) -> Events:
+        """An attempt ended in a way that makes the node be asked last, and no more than that."""
+        node.suspect_of(reason)
+        return self._settle(node, now)
+
+    def record_loss(self, node: Node, elapsed_seconds: float, now: float) -> Events:
+        """Another node answered first, though this one was asked ``elapsed_seconds`` ago."""
+        node.record_loss(elapsed_seconds, now)
+        return self._settle(node, now)
+
+    def record_unsupported(self, node: Node, method: str, now: float) -> Events:
+        """The node said that it does not have a method."""
+        node.record_unsupported(method, now)
+        return ()
+
+    def record_limited(self, node: Node, retry_after_seconds: float | None, now: float) -> Events:
+        """The node said that it is asked too often; ``retry_after_seconds``: until when, if it said so."""
+        node.limit.record_limited(now, retry_after_seconds)
+        self._note_round()
+        return self._settle(node, now)
+
+    def observe_probe(self, node: Node, good: bool, retry_after_seconds: float | None, now: float) -> Events:
+        """A node that is held off was asked whether it still is."""
+        node.limit.record_probe(now, good, retry_after_seconds)
         return self._settle(node, now)
 
     def expire(self, now: float) -> Events:
         """Let time pass: observations run out, doubts are outlived. Called about once a second."""
         for node in self.nodes:
+            node.expire(now)
             ends_at = node.observation_ends_at()
             if ends_at is not None and now > ends_at and not node.stale:
                 node.stale = True
@@ -229,7 +302,7 @@ class Network:
 
     def _note_round(self) -> None:
         if not self.rounds_complete:
-            self.rounds_complete = all(node.last_poll_at is not None for node in self.nodes)
+            self.rounds_complete = all(node.last_poll_at is not None or node.limit.limited for node in self.nodes)
 
     def _settle(self, node: Node | None, now: float) -> Events:
         """Draw the conclusions of a fact about ``node`` (``None``: about any)."""
@@ -284,6 +357,7 @@ class Network:
         number, told = self.chainhead, self._told_chainhead
         if number == told:
             return ()
+        self.top = number or 0
         self._told_chainhead = number
         return (ChainheadMoved(network=self.name, number=number, previous=told),)
 
@@ -332,4 +406,6 @@ class Network:
             refusal=selection.refusal,
             places=places,
             panic=selection.panic,
+            rate_limited=selection.rate_limited,
+            last_resort=tuple(nodes[i] for i in sorted(selection.eligible) if i not in ranks),
         )

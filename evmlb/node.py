@@ -9,6 +9,7 @@ too old, chain id unknown, wrong chain, head refuted, syncing. Ejection and susp
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,29 @@ from evmlb.events import (
     NodeCameUp,
     NodeCaughtUp,
     NodeFellBehind,
+    NodeLimitLifted,
     NodeOnWrongChain,
+    NodeRateLimited,
     NodeWentDown,
 )
+from evmlb.policy.breaker import Breaker
+from evmlb.policy.bucket import TokenBucket
 from evmlb.policy.health import Health
 from evmlb.policy.latency import Latency
-from evmlb.policy.ranking import Candidate, Obstacle, ObstacleKind
+from evmlb.policy.ranking import Candidate, Hold, Obstacle, ObstacleKind
+from evmlb.policy.ratelimit import RateLimit
 from evmlb.policy.selection import limit_of
-from evmlb.policy.trials import Trials
+from evmlb.policy.verdicts import provider_of
+
+HEDGE_LOSSES = 3
+"""So many answers in a row that another node, asked later, gave sooner make a node suspect."""
+SLOW_SECONDS = 5.0
+"""For so long good polls do not end that suspicion; a request that is answered does."""
+UNSAFE_IN_A_ROW = 5
+"""So many failed unsafe calls in a row count as proven: no other node may be asked, so nothing else will show it."""
+UNSUPPORTED_SECONDS = 600.0
+"""For so long a method that the node said it does not have is asked elsewhere: it may be upgraded, or reconfigured."""
+MAX_UNSUPPORTED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +70,18 @@ class Node:
     """One node of one network.
 
     ``in_flight`` is written by routing. ``troubled`` is True while a success would change something (suspect,
-    failing, ejected): otherwise routing need not tell. ``capacity`` is in requests. ``last_poll_at`` is the end of the
-    last poll, good or bad; ``last_good_poll_at`` of the last good one. ``head`` is the number that the last good
-    poll gave, doubted or not. Everything but ``in_flight`` is written by the network only.
+    failing, ejected, losing hedges): otherwise routing need not tell. ``is_particular`` is True where not every request
+    may be sent (a method is unsupported, a rate is kept). ``capacity`` is in requests. ``last_poll_at`` is the end of
+    the last poll, good or bad; ``last_good_poll_at`` of the last good one. ``head`` is the number that the last good
+    poll gave, doubted or not; ``reached`` the highest that any answer showed. ``poll_gap_seconds``, written by polling,
+    is how long the next poll may take to come. All else is written by the network only.
     """
 
     __slots__ = (
+        "_slow_until",
+        "_unsafe_in_a_row",
+        "breaker",
+        "bucket",
         "candidate",
         "capacity",
         "chain_id",
@@ -71,36 +93,46 @@ class Node:
         "head",
         "head_changed_at",
         "health",
+        "hedge_losses",
         "in_flight",
         "index",
         "interval_seconds",
         "is_behind",
+        "is_particular",
         "last_good_poll_at",
         "last_poll_at",
         "latency",
+        "limit",
         "limit_blocks",
         "load",
         "name",
         "peer_count",
+        "poll_gap_seconds",
+        "provider",
+        "reached",
         "role",
         "settled_chainhead_at_answer",
         "stale",
         "suspect",
         "syncing",
-        "trials",
         "troubled",
+        "unsupported",
+        "was_limited",
         "was_usable",
         "weight",
     )
 
-    def __init__(self, config: NodeConfig, network: NetworkConfig, index: int) -> None:
+    def __init__(
+        self, config: NodeConfig, network: NetworkConfig, index: int, rng: random.Random | None = None
+    ) -> None:
         self.config = config
         self.name = config.name
         self.role: Role = config.role
         self.index = index
         self.weight = config.weight
         self.capacity = config.max_concurrency
-        self.interval_seconds = network.poll_interval_seconds(config.role)
+        self.interval_seconds = config.poll_interval_seconds or network.poll_interval_seconds(config.role)
+        self.poll_gap_seconds = self.interval_seconds
         self.limit_blocks = limit_of(network, config.role)
         self.in_flight = 0
         self.troubled = False
@@ -119,10 +151,22 @@ class Node:
         self.last_poll_at: float | None = None
         self.last_good_poll_at: float | None = None
         self.stale = False
-        self.health = Health()
+        self.reached = 0
+        self.hedge_losses = 0
+        self._slow_until = 0.0
+        self._unsafe_in_a_row = 0
+        self.unsupported: dict[str, float] = {}  # until when, by method
+        self.provider = provider_of(config.endpoint.host, None, config.provider)
+        checks = network.health_check
+        self.health = Health(checks.failure_threshold, checks.success_threshold)
         self.latency = Latency()
-        self.trials = Trials(network.rpc_timeout_seconds)
-        self.was_usable: bool | None = None  # what events have said last
+        self.breaker = Breaker(network.circuit_breaker, network.rpc_timeout_seconds, rng or random.Random())
+        self.limit = RateLimit(network.rate_limit)
+        rate = config.requests_per_second
+        self.bucket = None if rate is None else TokenBucket(rate)
+        self.is_particular = self.bucket is not None
+        self.was_limited = False  # what events have said last
+        self.was_usable: bool | None = None  # the same
         self.is_behind = False  # the same
         self.candidate = self.candidate_for(None, None, refuted=False)
 
@@ -130,7 +174,10 @@ class Node:
 
     def observe_poll(self, poll: Poll, now: float) -> None:
         """A poll was answered."""
+        suspicion = self.health.suspicion
         self.health.observe_good()
+        if suspicion is not None and now < self._slow_until:
+            self.health.suspect(suspicion)  # polls are light: that they are answered says nothing of what is not
         self.latency.observe(poll.latency_seconds)
         self.stale = False
         self.last_poll_at = self.last_good_poll_at = now
@@ -143,6 +190,7 @@ class Node:
         if poll.number != self.head:
             self.head = poll.number
             self.head_changed_at = now
+        self.reached = poll.number
         self._note_trouble()
 
     def observe_poll_failure(self, reason: str, now: float, *, final: bool) -> None:
@@ -171,22 +219,77 @@ class Node:
         self.health.suspect(reason)
         self._note_trouble()
 
-    def record_failure(self, reason: str, now: float, *, proven: bool) -> None:
-        """An attempt failed, and the node is blamed."""
-        self.trials.record_failure(reason, now, proven=proven)
+    def record_failure(
+        self,
+        reason: str,
+        now: float,
+        *,
+        proven: bool,
+        unreachable: bool = False,
+        unsafe: bool = False,
+        sent_at: float | None = None,
+        may_open: bool = True,
+    ) -> None:
+        """An attempt failed, and the node is blamed.
+
+        ``unsafe``: the call may go nowhere else. ``may_open`` False: too many nodes are out already.
+        """
+        self._unsafe_in_a_row += unsafe
+        proven = proven or self._unsafe_in_a_row >= UNSAFE_IN_A_ROW
+        self.breaker.record_failure(
+            reason, now, proven=proven, unreachable=unreachable, sent_at=sent_at, may_open=may_open
+        )
         self.suspect_of(reason)
 
-    def record_success(self, *, last_resort: bool) -> None:
+    def record_success(self, now: float, *, last_resort: bool, sent_at: float | None = None) -> None:
         """An attempt succeeded."""
-        self.trials.record_success(last_resort=last_resort)
-        if not self.trials.ejected:
+        self.breaker.record_success(now, last_resort=last_resort, sent_at=sent_at)
+        self.hedge_losses = self._unsafe_in_a_row = 0
+        if not self.breaker.ejected:
             self.health.trust()
+        self._note_trouble()
+
+    def record_loss(self, elapsed_seconds: float, now: float) -> None:
+        """Another node, asked later, was faster: this one had not answered after ``elapsed_seconds``."""
+        average = self.latency.average_seconds
+        if average is not None and elapsed_seconds > average:
+            self.latency.observe(elapsed_seconds)
+        self.hedge_losses += 1
+        if self.hedge_losses >= HEDGE_LOSSES:
+            self.health.suspect(f"{self.hedge_losses} times in a row another node answered first")
+            self._slow_until = now + SLOW_SECONDS
+        self._note_trouble()
+
+    def record_late_answer(self) -> None:
+        """It answered after all: slow, but not hanging."""
+        self.hedge_losses = 0
+        self._note_trouble()
+
+    def record_unsupported(self, method: str, now: float) -> None:
+        """The node said that it does not have the method."""
+        if len(self.unsupported) >= MAX_UNSUPPORTED:
+            self.unsupported.clear()
+        self.unsupported[method] = now + UNSUPPORTED_SECONDS
+        self.is_particular = True
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old to go by: failures, and methods that were not there."""
+        self.breaker.expire(now)
+        if self.unsupported:
+            self.unsupported = {method: until for method, until in self.unsupported.items() if until > now}
+            self.is_particular = self.bucket is not None or bool(self.unsupported)
         self._note_trouble()
 
     def _note_trouble(self) -> None:
         self.suspect = self.health.suspicion is not None
-        self.ejected = self.trials.ejected
-        self.troubled = self.suspect or self.ejected or self.trials.failing
+        self.ejected = self.breaker.ejected
+        in_a_row = self.hedge_losses or self._unsafe_in_a_row
+        self.troubled = self.suspect or self.ejected or self.breaker.failing or in_a_row > 0
+
+    def learn_version(self, client_version: str) -> None:
+        """What the node calls itself, which tells whose dialect of errors it speaks."""
+        self.client_version = client_version
+        self.provider = provider_of(self.config.endpoint.host, client_version, self.config.provider)
 
     # questions
 
@@ -225,11 +328,23 @@ class Node:
         """Whether the node is known to serve another chain than the expected one."""
         return self.has_vote and expected is not None and self.chain_id != expected
 
+    def lacks(self, method: str, now: float) -> bool:
+        """Whether the node said lately that it does not have a method."""
+        return self.unsupported.get(method, 0.0) > now
+
+    def has_room(self, now: float) -> bool:
+        """Whether one request more may be sent to it now."""
+        return self.in_flight < self.capacity and (self.bucket is None or self.bucket.is_ready(now))
+
     def observation_ends_at(self) -> float | None:
-        """When the last good poll is too old to go by: 3 s after it, or two intervals and a second if that is more."""
-        if self.last_good_poll_at is None:
+        """When the last good poll is too old to go by: 3 s after it, or two intervals and a second if that is more.
+
+        That of a node which is held off, and therefore not polled, lasts until it is asked again.
+        """
+        if self.last_good_poll_at is None or self.limit.limited:
             return None
-        return self.last_good_poll_at + max(3.0, 2 * self.interval_seconds + 1.0)
+        interval = max(self.interval_seconds, self.poll_gap_seconds)
+        return self.last_good_poll_at + max(3.0, 2 * interval + 1.0)
 
     def candidate_for(self, chainhead: int | None, expected: int | None, *, refuted: bool) -> Candidate:
         """What selection may know now."""
@@ -240,7 +355,8 @@ class Node:
             role=self.role,
             weight=self.weight,
             obstacle=self.obstacle(expected, lag, refuted=refuted),
-            ejected=self.trials.reason if self.ejected else None,
+            ejected=self.breaker.reason if self.ejected else None,
+            limited=self._hold(),
             suspicion=self.health.suspicion,
             head=self._head_if_far(lag, chainhead),
             lag_blocks=lag,
@@ -248,6 +364,11 @@ class Node:
             latency_seconds=self.latency.settled_seconds,
             load=self.load,
         )
+
+    def _hold(self) -> Hold | None:
+        if not self.limit.limited:
+            return None
+        return Hold.TOLD if self.limit.explicit else Hold.GUESSED
 
     def _head_if_far(self, lag_blocks: int, chainhead: int | None) -> int | None:
         """The head where it can matter, so that a new block by itself does not make a new candidate."""
@@ -305,10 +426,20 @@ class Node:
         """Take a new candidate as the present one, and say what flipped by it."""
         before, self.candidate = self.candidate, candidate
         return (
+            *self._limit_events(network),
             *self._suspicion_events(before, network),
             *self._use_events(before, network, expected),
             *self._lag_events(network),
         )
+
+    def _limit_events(self, network: str) -> Events:
+        limited = self.limit.limited
+        if limited == self.was_limited:
+            return ()
+        self.was_limited = limited
+        if limited:
+            return (NodeRateLimited(network=network, node=self.name, told=self.limit.explicit),)
+        return (NodeLimitLifted(network=network, node=self.name),)
 
     def _suspicion_events(self, before: Candidate, network: str) -> Events:
         reason = self.candidate.suspicion
@@ -365,8 +496,13 @@ class Node:
             "suspect": self.suspect,
             "suspicion": self.health.suspicion,
             "ejected": self.ejected,
-            "ejection": self.trials.reason if self.ejected else None,
-            "next_trial_in_seconds": self.trials.due_in_seconds(now),
+            "ejection": self.breaker.reason if self.ejected else None,
+            "breaker": self.breaker.state.value,
+            "next_trial_in_seconds": self.breaker.due_in_seconds(now),
+            "rate_limited": self.limit.limited,
+            "rate_limited_for_seconds": round(self.limit.seconds_left(now), 3) if self.limit.limited else None,
+            "unsupported_methods": sorted(self.unsupported),
+            "provider": self.provider,
             "syncing_distance_blocks": None if self.syncing is None else self.syncing.distance_blocks,
             "chain_id": self.chain_id,
             "client_version": self.client_version,

@@ -1,132 +1,52 @@
 """Asking the nodes how they are: one loop per node, and one more for its load.
 
-A round asks ``eth_blockNumber`` every time; ``eth_chainId`` before any head counts, and again now and then;
-``eth_syncing`` every 15 s, and every time while the node says yes; client version and peers rarely. All of it goes
-through the same client as requests do, so that latency means what clients feel.
+What a round asks is :mod:`evmlb.examining`'s, through the same client as requests, so that latency means what clients
+feel. When the next one is due is :class:`Cadence`'s to say. Here is what comes of it:
 
-One try ends after min(``rpc_timeout``, max(1 s, interval)). The first failed try of a round already makes the node
-suspect; the rest of ``rpc_retries`` decide. A loop never ends by a failure, and never overlaps itself.
+* One try ends after ``health_check.timeout``, or min(``rpc_timeout``, max(1 s, interval)). The first failed try of a
+  round already makes the node suspect; the rest of ``rpc_retries`` decide.
+* A node that says it is asked too often is *limited*, which is no failure. Its rounds stop; what it is asked then is a
+  single ``eth_blockNumber`` whenever :class:`~evmlb.policy.ratelimit.RateLimit` wants a probe.
+* With ``combined_with_circuit_breaker`` polls count as requests do (TyrScale's meaning): one that is answered, as
+  demanded or not, is a success; one whose tries all failed is a failure; a breaker that is due takes it as a trial.
+
+A loop never ends by a failure, and never overlaps itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-import orjson
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
-from evmlb.chain import Syncing, parse_quantity, parse_syncing
-from evmlb.config.schema import NetworkConfig
 from evmlb.errors import Fault
 from evmlb.events import Events
-from evmlb.interfaces import AnswerHead, Flight, Upstream
-from evmlb.jsonrpc import call_body
+from evmlb.examining import CheckFailed, Examination
+from evmlb.interfaces import Upstream
 from evmlb.network import Network
 from evmlb.node import Node, Poll
+from evmlb.policy.ratelimit import parse_retry_after
+from evmlb.question import AskFailed
 
-SYNCING_SECONDS = 15.0
-CHAIN_ID_SECONDS = 300.0
-DETAILS_SECONDS = 300.0
 LOAD_SECONDS = 5.0
 BACK_OFF_SECONDS = 0.25
 SPREAD_SECONDS = 1.0
 """The first polls are spread over this time, or over the interval if that is shorter; the first node's is at once."""
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
-_QUESTION_ID = 1
+FASTEST_SECONDS = 0.25
+"""A suspicious node is not polled more often than this, unless its interval is shorter anyway."""
+LOOK_SECONDS = 1.0
+"""A change of a node that asks for an earlier round is noticed after this, or after a quarter of the interval."""
+LONGEST_REST = 12
+"""A metered node that is not needed is polled once in at most so many intervals."""
+CHECK_FAILED = "check_failed"
 
-
-_FAULT_OF_STATUS = {
-    200: Fault.GARBAGE,
-    401: Fault.UNAUTHORIZED,
-    403: Fault.UNAUTHORIZED,
-    429: Fault.RATE_LIMITED,
-}
-
-
-class AskFailed(Exception):
-    """A question of ours was not answered well. ``fault`` says how, the text says it in words."""
-
-    def __init__(self, fault: Fault, words: str) -> None:
-        super().__init__(f"{fault.value}: {words}")
-        self.fault = fault
-
-
-class _Question:
-    """A sink that turns one answer into a Deferred."""
-
-    repeatable = True
-
-    def __init__(self, upstream: Upstream) -> None:
-        self.flight: Flight | None = None
-        self._upstream = upstream
-        self._head: AnswerHead | None = None  # of a large answer
-        self._parts: list[bytes] = []
-        self._size = 0
-        self.answer: Deferred[object] = Deferred(lambda _: upstream.cancel(self))
-
-    def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
-        """Read the answer."""
-        try:
-            body = orjson.loads(b"".join(parts))
-        except ValueError:
-            body = None
-        if not isinstance(body, dict) or ("result" not in body and "error" not in body):
-            fault = _FAULT_OF_STATUS.get(head.status, Fault.HTTP_ERROR)
-            self._fail(fault, f"HTTP {head.status} without a JSON-RPC answer")
-        elif body.get("error") is not None:
-            self._fail(Fault.RPC_ERROR, _words(body["error"]))
-        elif body.get("id") not in (_QUESTION_ID, None):
-            self._fail(Fault.GARBAGE, "the id is not the one asked with")
-        elif not self.answer.called:
-            self.answer.callback(body.get("result"))
-
-    def began(self, head: AnswerHead, parts: list[bytes]) -> None:
-        """A large answer: a block with very many transactions may be one."""
-        self._head, self._parts = head, []
-        for part in parts:
-            self.streamed(part)
-
-    def streamed(self, data: bytes) -> None:
-        """Collect it, up to a bound."""
-        self._parts.append(data)
-        self._size += len(data)
-        if self._size > MAX_ANSWER_BYTES and not self.answer.called:
-            self._upstream.cancel(self)
-            self._fail(Fault.GARBAGE, "the answer is too large")
-
-    def ended(self) -> None:
-        """Read it."""
-        if self._head is not None:
-            self.answered(self._head, self._parts)
-
-    def progressed(self) -> None:
-        """The try's own time-out counts, nothing else."""
-
-    def failed(self, fault: Fault, detail: str, sent: bool) -> None:
-        """There is no answer."""
-        self._fail(fault, detail)
-
-    def _fail(self, fault: Fault, words: str) -> None:
-        if not self.answer.called:
-            self.answer.errback(AskFailed(fault, words))
-
-
-def _words(error: object) -> str:
-    if isinstance(error, dict):
-        return f"error {error.get('code')}: {str(error.get('message'))[:200]}"
-    return f"error: {str(error)[:200]}"
-
-
-def ask(upstream: Upstream, method: str, params: object = ()) -> Deferred[object]:
-    """Ask a node; fires with the result, or fails with :class:`AskFailed`. Cancelling it ends the upstream work."""
-    question = _Question(upstream)
-    upstream.send(question, call_body(method, params, _QUESTION_ID))
-    return question.answer
+T = TypeVar("T")
 
 
 class LoadSource(Protocol):
@@ -137,10 +57,69 @@ class LoadSource(Protocol):
         ...
 
 
+class Cadence:
+    """When a node's next round is due.
+
+    ============================================================  ==================================================
+    the last round failed, or the node is suspect or ejected      a quarter of the interval, but 0.25 s or more
+    it is metered, healthy, and not in the serving tier           2, 4, 8, then 12 intervals
+    otherwise                                                     the interval
+    ============================================================  ==================================================
+
+    The state is looked at every ``look_seconds``, by the clock: so a change acts soon, rounds stay on one grid, and
+    there is no timer to set anew. The node is told the gap after each good round (``poll_gap_seconds``), since that
+    is how long the word of this one must last.
+    """
+
+    def __init__(self, network: Network, node: Node) -> None:
+        interval = node.interval_seconds
+        self._network = network
+        self._node = node
+        self._fast_seconds = interval / max(1, min(4, int(interval / FASTEST_SECONDS)))
+        self.look_seconds = self._fast_seconds / math.ceil(self._fast_seconds / LOOK_SECONDS)
+        self._began_at = -math.inf
+        self._failed = False  # the last round
+        self._rests = 0  # rounds in a row after which the node was not needed
+
+    def due(self, now: float) -> bool:
+        """Whether a round should begin; half a look early, because neither timers nor floats are exact."""
+        return now - self._began_at >= self._gap() - self.look_seconds / 2
+
+    def begin(self, now: float) -> None:
+        """A round, or a probe in its place, begins."""
+        self._began_at = now
+        if not self._is_at_rest():
+            self._rests = 0
+
+    def end(self, *, good: bool) -> None:
+        """It is over."""
+        self._failed = not good
+        if self._is_at_rest():
+            self._rests += 1
+        if good:
+            self._node.poll_gap_seconds = self._gap()
+
+    def _gap(self) -> float:
+        if self._is_suspicious():
+            return self._fast_seconds
+        intervals = min(2.0**self._rests, LONGEST_REST) if self._is_at_rest() else 1.0
+        return intervals * self._node.interval_seconds
+
+    def _is_suspicious(self) -> bool:
+        return self._failed or self._node.suspect or self._node.ejected
+
+    def _is_at_rest(self) -> bool:
+        node = self._node
+        if not node.config.metered or not node.healthy or self._is_suspicious():
+            return False
+        return node not in self._network.order.serving
+
+
 class NodePoller:
     """The polling of one node.
 
-    ``unix_time`` is the wall clock, needed only to tell whether a block's timestamp lies in the future.
+    ``unix_time`` is the wall clock, needed only to tell whether a block's timestamp, or the date of a Retry-After,
+    lies in the future.
     """
 
     log = Logger()
@@ -159,38 +138,39 @@ class NodePoller:
         self._reactor = reactor
         self._network = network
         self._node = node
-        self._upstream = upstream
-        self._losses = upstream.losses
         self._publish = publish
         self._now = now
         self._unix_time = unix_time
         self._load_source = load_source
-        config: NetworkConfig = network.config
-        self.interval_seconds = config.poll_interval_seconds(node.role)
-        self._try_seconds = min(config.rpc_timeout_seconds, max(1.0, self.interval_seconds))
-        self._tries = max(1, config.rpc_retries)
-        self._loops: list[tuple[LoopingCall, float]] = []
+        self.interval_seconds = node.interval_seconds
+        self._cadence = Cadence(network, node)
+        self._examination = Examination(reactor, network, node, upstream, publish, now, unix_time)
+        self._try_seconds = self._examination.try_seconds
+        self._tries = max(1, network.config.rpc_retries)
+        self._counts_for_breaker = network.config.health_check.combined_with_circuit_breaker
+        self._loops: list[LoopingCall] = []
         self._starting: list[Any] = []
         self._under_way: dict[str, Deferred[Any]] = {}
-        self._asked_at: dict[str, float] = {}
-        self._chain_id: int | None = None  # said in this round
-        self._syncing: Syncing | None = None  # said last
         self.outcomes: Counter[str] = Counter()
-        """How often polls ended how: ``ok``, ``load_error``, or the value of a fault."""
+        """How often polls ended how: ``ok``, ``check_failed``, ``load_error``, or the value of a fault."""
 
     def start(self, delay_seconds: float) -> None:
         """Begin after a while, so that nodes are not polled in step."""
-        self._add_loop(self._round, self.interval_seconds, delay_seconds)
-        if self._load_source is not None:
-            self._add_loop(self._load_round, max(LOAD_SECONDS, self.interval_seconds), delay_seconds)
+        self._add_loop("poll", self._look, self._cadence.look_seconds, delay_seconds)
+        source = self._load_source
+        if source is not None:
+            interval = max(LOAD_SECONDS, self.interval_seconds)
+            self._add_loop("load", lambda: self._ask_load(source), interval, delay_seconds)
 
-    def _add_loop(self, function: Callable[[], Any], interval: float, delay_seconds: float) -> None:
-        loop = LoopingCall(function)
+    def _add_loop(
+        self, what: str, function: Callable[[], Coroutine[Any, Any, None]], interval: float, delay_seconds: float
+    ) -> None:
+        loop = LoopingCall(lambda: self._watch(what, function()))
         loop.clock = self._reactor
         self._starting.append(self._reactor.callLater(delay_seconds, self._begin, loop, interval))
 
     def _begin(self, loop: LoopingCall, interval: float) -> None:
-        self._loops.append((loop, interval))
+        self._loops.append(loop)
         loop.start(interval).addErrback(lambda failure: self.log.failure("polling of a node ended", failure))
 
     def stop(self) -> None:
@@ -198,16 +178,11 @@ class NodePoller:
         for delayed in self._starting:
             if delayed.active():
                 delayed.cancel()
-        for loop, _ in self._loops:
+        for loop in self._loops:
             if loop.running:
                 loop.stop()
         for under_way in tuple(self._under_way.values()):
             under_way.cancel()
-
-    # one round
-
-    def _round(self) -> Deferred[None]:
-        return self._watch("poll", self._poll())
 
     def _watch(self, what: str, coroutine: Coroutine[Any, Any, None]) -> Deferred[None]:
         """Run something that ``stop`` gives up, and that ends no loop whatever goes wrong."""
@@ -219,119 +194,113 @@ class NodePoller:
         if not failure.check(defer.CancelledError):
             self.log.failure("a poll of {node} went wrong", failure, node=self._node.name)
 
-    async def _poll(self) -> None:
-        self._chain_id = None
+    # one round
+
+    async def _look(self) -> None:
+        """Poll or probe the node if that is due."""
+        now = self._now()
+        limit = self._node.limit
+        if not limit.limited:
+            if self._cadence.due(now):
+                self._cadence.begin(now)
+                await self._poll(now)
+        elif limit.probe_due(now):
+            self._cadence.begin(now)
+            await self._probe(now)
+
+    async def _poll(self, now: float) -> None:
+        self._examination.begin_round()
+        if self._counts_for_breaker and self._node.breaker.due(now):
+            self._network.begin_trial(self._node, now)
         for left in range(self._tries - 1, -1, -1):
             try:
-                poll = await self._try()
-            except (AskFailed, defer.TimeoutError) as error:
+                poll = await self._try(self._examination.examine())
+            except (AskFailed, CheckFailed, defer.TimeoutError) as error:
+                if _is_limit(error):
+                    self._note_limit(error)
+                    return
                 self._note_failure(error, final=left == 0)
                 if left:
                     await deferLater(self._reactor, BACK_OFF_SECONDS)
             else:
-                self.outcomes["ok"] += 1
-                self._publish(self._network.observe_poll(self._node, poll, self._now()))
-                if self._due("details", DETAILS_SECONDS):
-                    self._watch("details", self._ask_details())  # beside the loop: nothing waits for it
+                self._note_good(poll)
                 return
 
+    async def _probe(self, now: float) -> None:
+        """One question, the cheapest, to a node that is held off."""
+        node = self._node
+        self._examination.begin_round()
+        node.limit.begin_probe(now)
+        try:
+            poll = await self._try(self._examination.ask_head())
+        except (AskFailed, defer.TimeoutError) as error:
+            self._publish(self._network.observe_probe(node, False, self._retry_after(error), self._now()))
+            if _is_limit(error):
+                self.outcomes[Fault.RATE_LIMITED.value] += 1
+            else:
+                self._note_failure(error, final=True)
+        else:
+            self._note_good(poll)  # first: it must not be let in with the head that it had when it was held off
+            self._publish(self._network.observe_probe(node, True, None, self._now()))
+
+    def _try(self, coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:
+        return Deferred.fromCoroutine(coroutine).addTimeout(self._try_seconds, self._reactor)
+
+    # what came of it
+
+    def _note_good(self, poll: Poll) -> None:
+        now = self._now()
+        self.outcomes["ok"] += 1
+        self._publish(self._network.observe_poll(self._node, poll, now))
+        self._count_success(now)
+        self._cadence.end(good=True)
+        if self._examination.details_due and not self._node.limit.limited:
+            self._watch("details", self._examination.ask_details())  # beside the loop: nothing waits for it
+
     def _note_failure(self, error: Exception, *, final: bool) -> None:
-        timed_out = isinstance(error, defer.TimeoutError)
-        fault = error.fault if isinstance(error, AskFailed) else Fault.TIMED_OUT
-        words = f"no answer to a poll within {self._try_seconds:g} s" if timed_out else str(error)
-        self.outcomes[fault.value] += 1
-        self._publish(self._network.observe_poll_failure(self._node, words, self._now(), final=final))
+        outcome, words = self._describe(error)
+        now = self._now()
+        self.outcomes[outcome] += 1
+        if final and outcome == CHECK_FAILED:
+            self._count_success(now)  # before the failure is told, since a success ends a suspicion
+        self._publish(self._network.observe_poll_failure(self._node, words, now, final=final))
+        if final:
+            self._count_failure(outcome, words, now)
+            self._cadence.end(good=False)
 
-    def _try(self) -> Deferred[Poll]:
-        return Deferred.fromCoroutine(self._ask_all()).addTimeout(self._try_seconds, self._reactor)
+    def _note_limit(self, error: Exception) -> None:
+        """The node is not to be asked for a while: neither a good poll nor a bad one."""
+        self.outcomes[Fault.RATE_LIMITED.value] += 1
+        self._publish(self._network.record_limited(self._node, self._retry_after(error), self._now()))
 
-    async def _ask_all(self) -> Poll:
-        checks = self._node.config.check_chain_id
-        wanted = self._node.chain_id_wanted and self._chain_id is None
-        if self._losses != self._upstream.losses:
-            # it closed a connection, as a restart does: it may have come back as a node of another chain
-            self._losses = self._upstream.losses
-            wanted = checks
-        if wanted or (checks and self._due("chain_id", CHAIN_ID_SECONDS)):
-            self._chain_id = self._number(await self._ask("eth_chainId"), "eth_chainId")
-            self._asked_at["chain_id"] = self._now()
-        if self._syncing is not None or self._due("syncing", SYNCING_SECONDS):
-            self._syncing = await self._ask_syncing()
-            self._asked_at["syncing"] = self._now()
-        started_at = self._now()
-        number = self._number(await self._ask("eth_blockNumber"), "eth_blockNumber")
-        latency = self._now() - started_at
-        block_hash, timestamp = await self._confirmation()
-        return Poll(
-            number=number,
-            latency_seconds=latency,
-            started_at=started_at,
-            chain_id=self._chain_id,
-            syncing=self._syncing,
-            block_hash=block_hash,
-            block_timestamp=timestamp,
-            unix_time=None if timestamp is None else self._unix_time(),
-        )
+    def _count_success(self, now: float) -> None:
+        """A success resets the breaker's counts. Of an open one, only a trial's is of interest."""
+        breaker = self._node.breaker
+        wanted = breaker.in_trial(now) if breaker.ejected else breaker.failing
+        if self._counts_for_breaker and wanted:
+            self._publish(self._network.record_success(self._node, now))
 
-    async def _ask_syncing(self) -> Syncing | None:
-        """What ``eth_syncing`` says; a node that does not answer it (many providers) counts as done."""
-        try:
-            return parse_syncing(await self._ask("eth_syncing"))
-        except AskFailed as error:
-            if error.fault is not Fault.RPC_ERROR:
-                raise
-            return None
+    def _count_failure(self, outcome: str, reason: str, now: float) -> None:
+        if self._counts_for_breaker and outcome != CHECK_FAILED:
+            self._publish(self._network.record_failure(self._node, reason, now, proven=True))
 
-    async def _confirmation(self) -> tuple[str | None, int | None]:
-        """Hash and timestamp of the block that the network doubts, if it doubts one of this node."""
-        doubted = self._network.wants_confirmation(self._node)
-        if doubted is None:
-            return None, None
-        try:
-            asking = self._ask("eth_getBlockByNumber", [hex(doubted), False])
-            block = await asking.addTimeout(self._try_seconds / 2, self._reactor)  # the head must not be lost for it
-        except (AskFailed, defer.TimeoutError):
-            return None, None
-        if not isinstance(block, dict) or not isinstance(block.get("hash"), str):
-            return None, None
-        return block["hash"], parse_quantity(block.get("timestamp"))
+    def _describe(self, error: Exception) -> tuple[str, str]:
+        """How a try ended, as a name to count by and in words."""
+        if isinstance(error, AskFailed):
+            return error.fault.value, str(error)
+        if isinstance(error, CheckFailed):
+            return CHECK_FAILED, str(error)
+        return Fault.TIMED_OUT.value, f"no answer to a poll within {self._try_seconds:g} s"
 
-    async def _ask_details(self) -> None:
-        """Client version and peers, for people: their failure means nothing."""
-        self._asked_at["details"] = self._now()
-        version = await self._optional("web3_clientVersion")
-        peers = parse_quantity(await self._optional("net_peerCount"))
-        words = version[:200] if isinstance(version, str) else None
-        self._publish(self._network.observe_details(self._node, words, peers, self._now()))
-
-    async def _optional(self, method: str) -> object:
-        try:
-            return await self._ask(method).addTimeout(self._try_seconds, self._reactor)
-        except (AskFailed, defer.TimeoutError):
-            return None
-
-    def _ask(self, method: str, params: object = ()) -> Deferred[object]:
-        return ask(self._upstream, method, params)
-
-    def _due(self, what: str, seconds: float) -> bool:
-        return self._now() - self._asked_at.get(what, float("-inf")) >= seconds
-
-    def _number(self, result: object, method: str) -> int:
-        number = parse_quantity(result)
-        if number is None:
-            raise AskFailed(Fault.GARBAGE, f"{method} answered something that is no number")
-        return number
+    def _retry_after(self, error: Exception) -> float | None:
+        value = error.retry_after if isinstance(error, AskFailed) else b""
+        return parse_retry_after(value, self._unix_time())
 
     # load
 
-    def _load_round(self) -> Deferred[None]:
-        return self._watch("load", self._ask_load())
-
-    async def _ask_load(self) -> None:
-        if self._load_source is None:
-            return
+    async def _ask_load(self, source: LoadSource) -> None:
         try:
-            load: float | None = await self._load_source.fetch().addTimeout(self._try_seconds, self._reactor)
+            load: float | None = await source.fetch().addTimeout(self._try_seconds, self._reactor)
         except defer.CancelledError:
             raise
         except Exception as error:
@@ -340,6 +309,10 @@ class NodePoller:
             self.outcomes["load_error"] += 1
             load = None
         self._publish(self._network.observe_load(self._node, load, self._now()))
+
+
+def _is_limit(error: Exception) -> bool:
+    return isinstance(error, AskFailed) and error.fault is Fault.RATE_LIMITED
 
 
 def spread(pollers: list[NodePoller]) -> None:

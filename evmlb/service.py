@@ -34,14 +34,16 @@ from evmlb.logs import EventLog
 from evmlb.metrics import LoopLag, Metrics, MetricsSource
 from evmlb.network import Network
 from evmlb.policy.balancing import chooser
+from evmlb.policy.verdicts import Verdicts
 from evmlb.polling import NodePoller, spread
 from evmlb.routing import Router
 from evmlb.stats import ClientSeries
+from evmlb.trail import Ring
 from evmlb.upstream.exporter import Exporter
-from evmlb.upstream.http import HttpUpstream
+from evmlb.upstream.http import Connect, HttpUpstream
 from evmlb.wire.ports import ports_of
 from evmlb.wire.reactor import native_loop
-from evmlb.wire.sockets import BuildFactory, bind_tcp, raise_descriptor_limit
+from evmlb.wire.sockets import BuildFactory, bind_tcp, connect, raise_descriptor_limit
 
 CONNECT_SECONDS = 2.0
 """Connecting to a node takes at most this, or ``rpc_timeout`` if that is shorter."""
@@ -80,7 +82,7 @@ class OrderedService(MultiService):
 
 
 class Balancer:
-    """All parts of one evmlb. ``reactor`` is the running one; clocks and randomness may be given by tests."""
+    """All parts of one evmlb. ``reactor`` is the running one; clocks, randomness and the way to nodes may be given."""
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class Balancer:
         unix_time: Callable[[], float] = time.time,
         rng: random.Random | None = None,
         watch: Callable[[Events], None] | None = None,
+        connect: Connect = connect,
     ) -> None:
         self.config = config
         self.reactor = reactor
@@ -97,9 +100,12 @@ class Balancer:
         self.unix_time = unix_time
         self.rng = rng or random.Random()
         self.watch = watch
+        self._connect = connect
         self.in_flight = InFlight(reactor, now)
         self.event_log = EventLog()
         self._client_series = ClientSeries()
+        self._verdicts = Verdicts(getattr(config, "verdicts", ()))
+        self.ring = Ring(config.explain_kept, now)
         self.networks = {network.name: self._make_network(network) for network in config.networks}
         routers = {name: parts.router for name, parts in self.networks.items()}
         descriptors = raise_descriptor_limit()  # also where max_connections is set: nodes need them too
@@ -117,7 +123,7 @@ class Balancer:
         self.readiness = Readiness([parts.network for parts in self.networks.values()], now())
 
     def _make_network(self, config: NetworkConfig) -> NetworkParts:
-        network = Network(config, self.now())
+        network = Network(config, self.now(), self.rng)
         upstreams = tuple(self._make_upstream(config, node.config) for node in network.nodes)
         router = Router(
             network,
@@ -125,9 +131,11 @@ class Balancer:
             self.in_flight,
             self.publish,
             chooser(config.strategy, self.rng),
-            self.reactor.callLater,
-            self._client_series,
-            _log if self.config.log_level in (LogLevel.DEBUG, LogLevel.TRACE) else None,
+            client_series=self._client_series,
+            debug=_log if self.config.log_level in (LogLevel.DEBUG, LogLevel.TRACE) else None,
+            verdicts=self._verdicts,
+            ring=self.ring,
+            unix_time=self.unix_time,
         )
         pollers, exporters = [], []
         for node, upstream in zip(network.nodes, upstreams, strict=True):
@@ -142,7 +150,7 @@ class Balancer:
 
     def _make_upstream(self, network: NetworkConfig, node: Any) -> HttpUpstream:
         timeout = min(network.rpc_timeout_seconds, CONNECT_SECONDS)
-        return HttpUpstream(self.reactor, node, self.config.limits, timeout, self.now)
+        return HttpUpstream(self.reactor, node, self.config.limits, timeout, self.now, self._connect)
 
     def publish(self, events: Events) -> None:
         """Take what happened to everyone who wants to know, and let those go on who wait for a change."""
@@ -160,8 +168,10 @@ class Balancer:
         now = self.now()
         logs.sweep()
         self.front.sweep()
+        self.ring.expire()
         for parts in self.networks.values():
             self.publish(parts.network.expire(now))
+            parts.router.tick(now)
             for upstream in parts.upstreams:
                 upstream.sweep(now)
 
@@ -314,6 +324,7 @@ class AdminService(Service):
             balancer.metrics,
             balancer.readiness,
             balancer.now,
+            ring=balancer.ring,
         )
         self._ports: list[Any] | None = None
         self.port = 0

@@ -38,9 +38,15 @@ class NetworkStats:
         "duration_sum_seconds",
         "failed",
         "failovers",
+        "hedges",
+        "hedges_denied",
+        "hedges_won",
         "in_flight",
         "queued",
+        "queued_by_class",
         "refusals",
+        "retries_denied",
+        "shed",
     )
 
     def __init__(self, node_count: int, client_series: ClientSeries | None = None) -> None:
@@ -52,8 +58,14 @@ class NetworkStats:
         self.failed: Counter[tuple[int, MethodClass, str]] = Counter()  # attempts, by node, class and outcome
         self.refusals: Counter[int] = Counter()  # by HTTP status
         self.failovers = 0
+        self.retries_denied = 0  # for want of budget
+        self.hedges = 0
+        self.hedges_won = 0  # a node asked later was faster
+        self.hedges_denied = 0  # for want of budget
         self.in_flight = 0
         self.queued = 0
+        self.queued_by_class = (0, 0, 0)  # fast-track, high, low; requests bound to a node are in none
+        self.shed = 0  # refused because too many wait, or for too long
 
     @property
     def requests(self) -> int:

@@ -5,6 +5,7 @@ Nothing here opens a socket but :func:`free_port`.
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -68,6 +69,13 @@ def run_property(check: Callable[[], Any]) -> None:
         if not notes:
             raise
         raise AssertionError("\n".join((f"{type(error).__name__}: {error}", *notes))) from error
+
+
+class Still(random.Random):
+    """Randomness that is none: the open times of breakers are as configured."""
+
+    def random(self) -> float:
+        return 0.5
 
 
 # -- nodes in memory
@@ -171,6 +179,7 @@ class FakeFlight:
     def __init__(self, events: list[Any], name: str) -> None:
         self._events = events
         self._name = name
+        self.held_bytes = 0
 
     def abort(self) -> None:
         self._events.append((self._name, "abort"))
@@ -240,6 +249,15 @@ class UpstreamSpy:
 
     def cancel(self, sink: Any) -> None:
         self.events.append((self.name, "cancel"))
+
+    def redirect(self, sink: Any, to: Any) -> bool:
+        self.events.append((self.name, "redirect"))
+        request = next((request for request in self.sent if request.sink is sink), None)
+        if request is None or sink.flight is None:
+            return False
+        to.flight, sink.flight = sink.flight, None
+        request.sink = to
+        return True
 
     @property
     def last(self) -> Sent:

@@ -9,14 +9,14 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent / "evmlb"
 
 LAYERS = (  # left never imports right
-    ("values", "chain errors events jsonrpc methods urls texts stats config.schema config"),
+    ("values", "chain errors events jsonrpc methods transactions trail urls texts stats config.schema config"),
     ("policy", "policy"),
     ("node", "node network"),
     ("interfaces", "interfaces"),
     ("drivers", "wire upstream store metrics logs"),
-    ("use", "exchange routing polling sharing"),
+    ("use", "exchange question examining routing polling sharing"),
     ("edges", "front bridge admin"),
-    ("composition", "service tap cli demo __main__"),
+    ("composition", "service tap cli classify demo chaos __main__"),
 )
 RANK = {room: rank for rank, (_, rooms) in enumerate(LAYERS) for room in rooms.split()}
 NAMES = [name for name, _ in LAYERS]

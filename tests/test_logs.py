@@ -32,7 +32,9 @@ from evmlb.events import (
     NodeCaughtUp,
     NodeFellBehind,
     NodeHeadDoubted,
+    NodeLimitLifted,
     NodeOnWrongChain,
+    NodeRateLimited,
     NodeWentDown,
     OrderChanged,
 )
@@ -420,6 +422,15 @@ class EventLogTests(SynchronousTestCase):
                 "INFO net: node a reports block 99 where none is known, more than time allows: "
                 "it does not count until it is confirmed",
             ),
+            (
+                NodeRateLimited(**ids, told=True),
+                "INFO net: node a is asked too often by its own word: held off as long as it said",
+            ),
+            (
+                NodeRateLimited(**ids, told=False),
+                "INFO net: node a is asked too often by its own word: held off until it answers a probe",
+            ),
+            (NodeLimitLifted(**ids), "INFO net: node a takes requests again"),
             (
                 NodeOnWrongChain(**ids, chain_id=5, expected=None),
                 "ERROR net: node a is out: it serves chain 5 instead of another",

@@ -11,12 +11,12 @@ from evmlb.chain import Syncing
 from evmlb.config.schema import Role
 from evmlb.node import Node, Poll
 from evmlb.policy.ranking import ObstacleKind
-from tests.support import network_config, node_config
+from tests.support import Still, network_config, node_config
 
 
 def made(role: Role = Role.LOCAL, **settings: Any) -> Node:
     config = node_config("a", role, **settings)
-    return Node(config, network_config(config, fallback_block_diff=9), 0)
+    return Node(config, network_config(config, fallback_block_diff=9), 0, Still())
 
 
 def poll(number: int = 100, **facts: Any) -> Poll:
@@ -157,7 +157,7 @@ class TroubleTests(SynchronousTestCase):
     def test_unproven(self) -> None:
         """An unproven failure makes suspect, and a success or good poll ends that."""
         node = made()
-        for clear in (lambda: node.record_success(last_resort=False), lambda: node.observe_poll(poll(), 2.0)):
+        for clear in (lambda: node.record_success(1.5, last_resort=False), lambda: node.observe_poll(poll(), 2.0)):
             node.record_failure("garbage", 1.0, proven=False)
             self.assertTrue(node.suspect and node.troubled)
             clear()
@@ -169,8 +169,23 @@ class TroubleTests(SynchronousTestCase):
         node.record_failure("reset", 1.0, proven=True)
         node.observe_poll(poll(), 2.0)
         self.assertEqual((node.suspect, node.troubled), (False, True))
-        node.record_success(last_resort=False)
+        node.record_success(3.0, last_resort=False)
+        self.assertTrue(node.troubled)  # until the window of the breaker has passed
+        node.expire(12.0)
         self.assertFalse(node.troubled)
+
+    def test_unsafe_in_a_row(self) -> None:
+        """Five failed unsafe calls in a row count as proven; after a success the count starts anew."""
+        node = made()
+        for _ in range(4):
+            node.record_failure("reset", 1.0, proven=False, unsafe=True)
+        node.record_success(1.0, last_resort=False)
+        self.assertFalse(node.troubled)
+        for _ in range(5):
+            node.record_failure("reset", 1.0, proven=False, unsafe=True)
+        self.assertFalse(node.ejected)
+        node.record_failure("reset", 1.0, proven=False, unsafe=True)
+        self.assertTrue(node.ejected)
 
     def test_ejected(self) -> None:
         """Two proven failures eject, and good polls do not bring the node back."""

@@ -1,8 +1,13 @@
-"""Polling: what is asked when, what a failure means, and that a loop never ends by one."""
+"""Polling: what is asked when, what a failure means, and that a loop never ends by one.
+
+What ``health_check`` demands is tested in ``test_examining``, which uses this module's World.
+"""
 
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -10,11 +15,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.chain import Syncing
-from evmlb.config.schema import Role
+from evmlb.config.schema import BreakerConfig, HealthCheckConfig, HealthCheckType, RateLimitConfig, Role
 from evmlb.errors import Fault
-from evmlb.network import Network
-from evmlb.polling import MAX_ANSWER_BYTES, AskFailed, NodePoller, ask, spread
-from tests.support import FakeHead, Sent, UpstreamSpy, network_config, node_config
+from evmlb.network import Network, Poll
+from evmlb.polling import NodePoller, spread
+from tests.support import Sent, UpstreamSpy, network_config, node_config
 
 NAMES = {
     "eth_blockNumber": "N",
@@ -23,14 +28,21 @@ NAMES = {
     "eth_getBlockByNumber": "B",
     "web3_clientVersion": "v",
     "net_peerCount": "p",
+    "custom": "R",
 }
 
 
 class Upstream(UpstreamSpy):
-    """A node that answers at once what ``answers`` says; None: it hangs; an exception's fault: it fails."""
+    """A node that answers at once what ``answers`` says.
 
-    def __init__(self) -> None:
+    None: it hangs. A fault: it fails with it. Bytes: they are the answer. A function: it is called with what was sent.
+    The user's own request is asked for as ``custom``, and noted as ``R``.
+    """
+
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
+        self.clock = clock
+        self.times: list[float] = []
         self.number = 100
         self.answers: dict[str, Any] = {
             "eth_chainId": "0x1",
@@ -45,14 +57,17 @@ class Upstream(UpstreamSpy):
 
     def send(self, sink: Any, body: bytes, **rest: Any) -> None:
         super().send(sink, body, **rest)
-        method = json.loads(body)["method"]
+        method = "custom" if rest else json.loads(body)["method"]
         self.asked += NAMES[method]
+        self.times.append(self.clock.seconds() - 1000.0)
         answer = hex(self.number) if method == "eth_blockNumber" else self.answers[method]
         answer = self.answers.get(method, answer)
         if self.hangs or answer is None:
             return
         if isinstance(answer, Fault):
             self.last.fail(answer)
+        elif callable(answer):
+            answer(self.last)
         elif isinstance(answer, bytes):
             self.last.answer(answer)
         else:
@@ -65,19 +80,38 @@ class Upstream(UpstreamSpy):
     def take(self) -> str:
         """The questions since the last call, a letter each."""
         asked, self.asked = self.asked, ""
+        self.times = []
         return asked
+
+    def take_times(self, letter: str = "N") -> list[float]:
+        """When a question was asked since the last call, in seconds since the start."""
+        times = [time for time, asked in zip(self.times, self.asked, strict=True) if asked == letter]
+        self.times, self.asked = [], ""
+        return times
 
 
 class World:
-    """One poller on a clock."""
+    """One poller on a clock. ``node``: settings of its node, the first of ``network.nodes``.
 
-    def __init__(self, *, role: Role = Role.LOCAL, load: Any = None, start: bool = True, **config: Any) -> None:
+    With ``rival`` there is a local node ``b`` too, which nobody polls: see :meth:`keep_rival`.
+    """
+
+    def __init__(
+        self,
+        *,
+        role: Role = Role.LOCAL,
+        load: Any = None,
+        start: bool = True,
+        rival: bool = False,
+        node: dict[str, Any] | None = None,
+        **config: Any,
+    ) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
-        check = config.pop("check_chain_id", True)
-        self.network = Network(network_config(node_config(role=role, check_chain_id=check), **config), 1000.0)
-        [self.node] = self.network.nodes
-        self.upstream = Upstream()
+        nodes = [node_config(role=role, **(node or {}))] + [node_config("b")] * rival
+        self.network = Network(network_config(*nodes, **config), 1000.0, random.Random(1))
+        self.node = self.network.nodes[0]
+        self.upstream = Upstream(self.clock)
         self.events: list[Any] = []
         self.failures: list[tuple[str, bool]] = []
         self.polls: list[Any] = []
@@ -100,11 +134,13 @@ class World:
         fail, poll = self.network.observe_poll_failure, self.network.observe_poll
 
         def failing(node: Any, reason: str, now: float, *, final: bool) -> Any:
-            self.failures.append((reason, final))
+            if node is self.node:
+                self.failures.append((reason, final))
             return fail(node, reason, now, final=final)
 
         def polled(node: Any, told: Any, now: float) -> Any:
-            self.polls.append(told)
+            if node is self.node:
+                self.polls.append(told)
             return poll(node, told, now)
 
         self.network.observe_poll_failure = failing  # type: ignore[method-assign]
@@ -112,6 +148,17 @@ class World:
 
     def pass_time(self, seconds: float) -> None:
         self.clock.pump([1 / 16] * round(seconds * 16))  # a step without rounding errors
+
+    def keep_rival(self, number: int = 100) -> None:
+        """The other node was just polled and is well."""
+        now = self.clock.seconds()
+        poll = Poll(number=number, latency_seconds=0.01, started_at=now, chain_id=1)
+        self.network.observe_poll(self.network.nodes[1], poll, now)
+
+    def lose_rival(self) -> None:
+        """The other node is down."""
+        for _ in range(2):
+            self.network.observe_poll_failure(self.network.nodes[1], "x", self.clock.seconds(), final=True)
 
 
 class RoundTests(SynchronousTestCase):
@@ -149,7 +196,7 @@ class RoundTests(SynchronousTestCase):
 
     def test_chain_id_skipped(self) -> None:
         """A node may be excused from telling its chain id."""
-        world = World(check_chain_id=False)
+        world = World(node={"check_chain_id": False})
         world.pass_time(301)
         self.assertNotIn("C", world.upstream.take())
         self.assertEqual(world.node.head, 100)
@@ -279,7 +326,7 @@ class RoundTests(SynchronousTestCase):
 class FailureTests(SynchronousTestCase):
     def test_loop_survives(self) -> None:
         """Polls that fail, in whatever way, are followed by the next one."""
-        world = World(rpc_retries=1)
+        world = World(rpc_retries=1, local_poll_interval_seconds=0.25)
         for answer in (
             Fault.UNREACHABLE,
             Fault.GARBAGE,
@@ -297,7 +344,7 @@ class FailureTests(SynchronousTestCase):
         ):
             world.upstream.answers["eth_blockNumber"] = answer
             before = len(world.failures)
-            world.pass_time(1)
+            world.pass_time(0.25)
             self.assertEqual(len(world.failures), before + 1, answer)
         del world.upstream.answers["eth_blockNumber"]
         world.pass_time(2)
@@ -435,6 +482,20 @@ class StopTests(SynchronousTestCase):
         self.assertEqual((len(world.events), world.failures), (events, []))
         self.assertEqual(self.flushLoggedErrors(), [])
 
+    def test_stop_during_a_fetch(self) -> None:
+        """A fetch of the load that is under way is given up, and tells nothing."""
+        cancelled: list[Any] = []
+
+        class Source:
+            def fetch(self) -> Deferred[float]:
+                return Deferred(cancelled.append)
+
+        world = World(load=Source())
+        world.node.load = 0.5
+        world.poller.stop()
+        self.assertEqual((len(cancelled), world.clock.getDelayedCalls(), world.node.load), (1, [], 0.5))
+        self.assertEqual(world.poller.outcomes["load_error"], 0)
+
     def test_stop_before_the_start(self) -> None:
         """One that has not begun does not begin."""
         world = World(start=False)
@@ -457,39 +518,438 @@ class StopTests(SynchronousTestCase):
         self.assertEqual(started, [0.25, 0.5, 0.75])
 
 
-class AskTests(SynchronousTestCase):
-    def ask(self) -> tuple[Deferred[object], Sent]:
-        upstream = UpstreamSpy()
-        self.events = upstream.events
-        return ask(upstream, "eth_x"), upstream.last
+class CadenceTests(SynchronousTestCase):
+    def test_fast_after_a_failure(self) -> None:
+        """After a round that failed the next comes after a quarter of the interval, until one is good."""
+        world = World(rpc_retries=1)
+        world.upstream.answers["eth_blockNumber"] = Fault.DISCONNECTED
+        world.upstream.take()
+        world.pass_time(1.8)
+        self.assertEqual(world.upstream.take_times(), [1.0, 1.25, 1.5, 1.75])
+        del world.upstream.answers["eth_blockNumber"]
+        world.pass_time(2.2)
+        self.assertEqual(world.upstream.take_times(), [2.0, 3.0, 4.0])
 
-    def test_result(self) -> None:
-        """The result is what the Deferred fires with; an error beside it of null is none."""
-        answer, sent = self.ask()
-        sent.answer(b'{"id":1,"error":null,"result":[1]}')
-        self.assertEqual(self.successResultOf(answer), [1])
+    def test_fast_although_requests_succeed(self) -> None:
+        """That requests still succeed changes nothing in it."""
+        world = World(rpc_retries=1)
+        world.upstream.answers["eth_blockNumber"] = Fault.DISCONNECTED
+        world.pass_time(1)
+        world.network.record_success(world.node, 1001.0)
+        self.assertFalse(world.node.suspect)
+        world.upstream.take()
+        world.pass_time(0.25)
+        self.assertEqual(world.upstream.take_times(), [1.25])
 
-    def test_large(self) -> None:
-        """A large answer is put together; one that is too large is given up."""
-        answer, sent = self.ask()
-        sent.begin(b'{"id":1,"result":"')
-        sent.sink.progressed()
-        sent.sink.streamed(b"x" * 1_000_000)
-        sent.sink.streamed(b'"}')
-        sent.sink.ended()
-        self.assertEqual(self.successResultOf(answer), "x" * 1_000_000)
-        answer, sent = self.ask()
-        sent.begin(b"x" * MAX_ANSWER_BYTES)
-        sent.sink.streamed(b"x")
-        sent.sink.streamed(b"x")
-        self.failureResultOf(answer, AskFailed)
-        self.assertEqual(self.events, [("a", "send"), ("a", "cancel")])
+    def test_fast_when_requests_fail(self) -> None:
+        """A node that became suspect by a request is asked soon: a good answer, and all is as before."""
+        world = World(node={"poll_interval_seconds": 4.0})
+        world.upstream.take()
+        world.pass_time(0.5)
+        world.network.record_failure(world.node, "x", 1000.5, proven=False)
+        world.pass_time(9)
+        self.assertEqual(world.upstream.take_times(), [1.0, 5.0, 9.0])
 
-    def test_after_the_end(self) -> None:
-        """What comes after a cancellation is ignored."""
-        answer, sent = self.ask()
-        answer.cancel()
-        self.failureResultOf(answer)
-        sent.result()
-        sent.fail(Fault.GARBAGE)
-        sent.sink.answered(FakeHead(), [b"x"])
+    def test_fast_while_ejected(self) -> None:
+        """So is one that requests ejected, as long as it is."""
+        world = World(rival=True)
+        world.keep_rival()
+        for _ in range(2):
+            world.network.record_failure(world.node, "x", 1000.0, proven=True)
+        self.assertTrue(world.node.ejected)
+        world.upstream.take()
+        world.pass_time(1)
+        self.assertEqual(world.upstream.take_times(), [0.25, 0.5, 0.75, 1.0])
+
+    def test_fastest(self) -> None:
+        """Fast is a quarter of the interval, or as small a part as gives 0.25 s, or the whole where that is shorter."""
+        for interval, gap in ((0.125, 0.125), (0.25, 0.25), (0.75, 0.25), (1.5, 0.375), (5.0, 1.25), (60.0, 15.0)):
+            world = World(rpc_retries=1, node={"poll_interval_seconds": interval}, start=False)
+            world.upstream.answers["eth_blockNumber"] = Fault.DISCONNECTED
+            world.poller.start(0.0)
+            world.clock.advance(0.0)
+            world.pass_time(2 * gap)
+            self.assertEqual(world.upstream.take_times(), [0.0, gap, 2 * gap], interval)
+
+    def test_own_interval(self) -> None:
+        """A node's own interval overrides its role's."""
+        world = World(node={"poll_interval_seconds": 3.0})
+        self.assertEqual(world.poller.interval_seconds, 3.0)
+        world.upstream.take()
+        world.pass_time(9)
+        self.assertEqual(world.upstream.take_times(), [3.0, 6.0, 9.0])
+
+    def test_no_drift(self) -> None:
+        """Rounds stay on their grid, however long each takes; none is left out."""
+        world = World(start=False)
+        late = world.clock.callLater
+        world.upstream.answers["eth_blockNumber"] = lambda sent: late(0.625, sent.result, b'"0x64"')
+        world.poller.start(0.0)
+        world.clock.advance(0.0)
+        world.pass_time(3.5)
+        self.assertEqual(world.upstream.take_times(), [0.0, 1.0, 2.0, 3.0])
+
+    def test_late_timers(self) -> None:
+        """A timer that was late once delays no round but that one."""
+        world = World()
+        world.upstream.take()
+        for step in (1.05, 0.95, 1.0):
+            world.clock.advance(step)
+        self.assertEqual([round(time, 2) for time in world.upstream.take_times()], [1.05, 2.0, 3.0])
+
+    def test_stall(self) -> None:
+        """A process that stood still makes up for no rounds."""
+        world = World()
+        world.upstream.take()
+        world.clock.advance(20.3)
+        self.assertEqual(len(world.upstream.take_times()), 1)
+        world.pass_time(1)
+        self.assertEqual(len(world.upstream.take_times()), 1)
+
+    def test_metered(self) -> None:
+        """A metered node that is not needed is asked ever more seldom, at last once in 12 intervals."""
+        world = self.metered()
+        self.assertEqual(self.rounds(world, 200.0), [0.0, 10.0, 30.0, 70.0, 130.0, 190.0])
+        self.assertEqual(world.node.poll_gap_seconds, 60.0)
+
+    def test_metered_keeps_its_standing(self) -> None:
+        """The pause makes it neither stale nor less usable."""
+        world = self.metered()
+        self.rounds(world, 129.0)
+        self.assertEqual((world.node.healthy, world.node.reachable), (True, True))
+        world.lose_rival()
+        self.assertEqual(world.network.order.serving, (world.node,))
+
+    def test_metered_and_needed(self) -> None:
+        """As soon as it is needed it is asked at its interval, at once if the last round is so long ago."""
+        world = self.metered()
+        self.rounds(world, 100.0)
+        world.lose_rival()
+        self.assertIn(world.node, world.network.order.serving)
+        world.pass_time(15)
+        self.assertEqual(world.upstream.take_times(), [100.625, 105.625, 110.625])
+        self.assertEqual(world.node.poll_gap_seconds, 5.0)
+
+    def test_metered_and_no_longer_needed(self) -> None:
+        """Its pauses grow from the beginning again."""
+        world = self.metered()
+        self.rounds(world, 100.0)
+        world.lose_rival()
+        world.pass_time(2)
+        world.keep_rival()
+        world.keep_rival()
+        self.assertNotIn(world.node, world.network.order.serving)
+        self.assertEqual(self.rounds(world, 40.0), [100.625, 105.625, 115.625, 135.625])
+
+    def test_metered_and_suspect(self) -> None:
+        """A suspicion ends the pause as well."""
+        world = self.metered()
+        self.rounds(world, 100.0)
+        world.network.record_failure(world.node, "x", 1100.0, proven=False)
+        self.assertEqual(self.rounds(world, 20.0), [100.625, 110.625])
+
+    def test_metered_and_failing(self) -> None:
+        """One that fails is asked fast; its observation lasts as long as was promised until the polls decide."""
+        world = self.metered(rpc_retries=1)
+        self.rounds(world, 129.0)
+        world.upstream.answers["eth_blockNumber"] = Fault.DISCONNECTED
+        self.assertEqual(self.rounds(world, 1.5), [130.0])
+        self.assertTrue(world.node.healthy)
+        self.assertEqual(self.rounds(world, 2.5), [131.25, 132.5])
+        self.assertFalse(world.node.healthy)
+        del world.upstream.answers["eth_blockNumber"]
+        self.assertEqual(self.rounds(world, 10.0), [133.75, 138.75])
+        self.assertTrue(world.node.healthy)
+
+    def test_metered_alone(self) -> None:
+        """A metered node that serves is asked like any other."""
+        world = World(node={"metered": True})
+        world.upstream.take()
+        world.pass_time(3)
+        self.assertEqual(world.upstream.take_times(), [1.0, 2.0, 3.0])
+
+    def metered(self, **config: Any) -> World:
+        """A metered fallback node, polled every 5 s, and a local one that serves."""
+        world = World(role=Role.FALLBACK, rival=True, start=False, node={"metered": True}, **config)
+        world.keep_rival()
+        world.poller.start(0.0)
+        world.clock.advance(0.0)
+        return world
+
+    def rounds(self, world: World, seconds: float) -> list[float]:
+        """When the node was asked within the next seconds, while the other one stays well."""
+        for _ in range(round(seconds * 2)):
+            world.keep_rival()
+            world.network.expire(world.clock.seconds())
+            world.pass_time(0.5)
+        return world.upstream.take_times()
+
+
+LIMITED = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"daily request count exceeded"}}'
+
+
+def refusing(retry_after: bytes = b"", status: int = 429) -> Callable[[Sent], None]:
+    """A node that is asked too often, and may say for how long."""
+    headers = ((b"retry-after", retry_after),) if retry_after else ()
+    return lambda sent: sent.answer(b"slow down", status, headers)
+
+
+class RateLimitTests(SynchronousTestCase):
+    def limited(self, answer: Any, **config: Any) -> World:
+        """A healthy node that answers its second poll by a rate limit."""
+        world = World(**config)
+        world.upstream.answers["eth_blockNumber"] = answer
+        world.pass_time(1)
+        world.upstream.take()
+        return world
+
+    def test_limited_is_not_unhealthy(self) -> None:
+        """A rate limit, in a status or in JSON-RPC, is no failure, and is not tried again in the same round."""
+        for answer in (refusing(), LIMITED, LIMITED.replace(b"-32005", b"429")):
+            world = self.limited(answer, rpc_retries=3)
+            self.assertTrue(world.node.limit.limited)
+            self.assertEqual((world.node.suspect, world.node.healthy, world.failures), (False, True, []))
+            self.assertEqual(world.poller.outcomes, {"ok": 1, "rate_limited": 1})
+            world.pass_time(0.9)
+            self.assertEqual(world.upstream.take(), "")
+
+    def test_limited_from_the_first(self) -> None:
+        """So it is where the first question is answered that way, whichever it is."""
+        world = World(start=False)
+        world.upstream.answers["eth_chainId"] = refusing(b"9")
+        world.poller.start(0.0)
+        world.pass_time(8.9)
+        self.assertEqual((world.upstream.take(), world.node.limit.limited), ("C", True))
+
+    def test_chain_id_of_a_round_that_was_limited(self) -> None:
+        """What was said before the limit may be long ago: it is not said again with the probe."""
+        world = World(start=False)
+        world.upstream.answers["eth_blockNumber"] = refusing()
+        world.poller.start(0.0)
+        world.clock.advance(0.0)
+        del world.upstream.answers["eth_blockNumber"]
+        world.pass_time(1)
+        self.assertEqual((world.upstream.take(), world.polls[-1].chain_id), ("CSNN", None))
+        world.pass_time(1)
+        self.assertEqual((world.upstream.take(), world.polls[-1].chain_id), ("CNvp", 1))
+
+    def test_limited_by_requests(self) -> None:
+        """A node that clients' requests found limited is not polled either."""
+        world = World()
+        world.network.record_limited(world.node, 30.0, 1000.0)
+        world.upstream.take()
+        world.pass_time(29)
+        self.assertEqual(world.upstream.take(), "")
+
+    def test_probe(self) -> None:
+        """What is asked then is the block number alone; with a good answer everything goes on."""
+        world = self.limited(refusing())
+        world.upstream.answers["eth_chainId"] = "0x5"
+        world.node.chain_id_wanted = True
+        del world.upstream.answers["eth_blockNumber"]
+        world.upstream.number = 107
+        world.pass_time(1)
+        self.assertEqual((world.upstream.take(), world.node.limit.limited), ("N", False))
+        self.assertEqual((world.node.head, world.node.chain_id), (107, 1))
+        world.pass_time(1)
+        self.assertEqual(world.upstream.take(), "CN")
+
+    def test_head_before_the_limit_is_lifted(self) -> None:
+        """A node is never let in with the head that it had when it was held off."""
+        world = self.limited(refusing())
+        order: list[str] = []
+        for name in ("observe_poll", "observe_probe"):
+            self.patch(world.network, name, self.noting(order, name, getattr(world.network, name)))
+        del world.upstream.answers["eth_blockNumber"]
+        world.pass_time(1)
+        self.assertEqual(order, ["observe_poll", "observe_probe"])
+
+    def noting(self, order: list[str], name: str, function: Any) -> Any:
+        def noted(*args: Any) -> Any:
+            order.append(name)
+            return function(*args)
+
+        return noted
+
+    def test_several_probes(self) -> None:
+        """Where several good probes are demanded, nothing else is asked until the last of them."""
+        world = World(start=False, rate_limit=RateLimitConfig(required_successes=3))
+        world.network.record_limited(world.node, None, 1000.0)
+        world.poller.start(0.0)
+        world.pass_time(2.5)
+        self.assertEqual((world.upstream.take(), world.node.limit.limited), ("NN", True))
+        world.pass_time(1)
+        self.assertEqual((world.upstream.take(), world.node.limit.limited), ("N", False))
+
+    def test_probe_in_vain(self) -> None:
+        """Each probe in vain waits longer; it is not polled in between, nor is its health touched."""
+        world = self.limited(LIMITED)
+        world.pass_time(20)
+        times = world.upstream.take_times()
+        gaps = [later - earlier for earlier, later in zip([1.0, *times], times, strict=False)]
+        self.assertEqual(gaps, [1.0, 1.0, 2.0, 4.0, 8.0])
+        self.assertEqual((world.node.healthy, world.failures), (True, []))
+
+    def test_retry_after(self) -> None:
+        """The node's own Retry-After, in seconds or as a date, says when it is asked again."""
+        for value, seconds in ((b"7", 7.0), (b"Tue, 14 Nov 2023 22:13:25 GMT", 5.0), (b"0", 0.25)):
+            world = self.limited(refusing(value))
+            world.pass_time(seconds)
+            self.assertEqual(world.upstream.take_times(), [1.0 + seconds], value)
+
+    def test_retry_after_of_a_probe(self) -> None:
+        """So does that of a refused probe."""
+        world = self.limited(refusing(b"2"))
+        world.upstream.answers["eth_blockNumber"] = refusing(b"6")
+        world.pass_time(9)
+        self.assertEqual(world.upstream.take_times(), [3.0, 9.0])
+
+    def test_retry_after_of_a_year(self) -> None:
+        """A year is as long as is allowed at most."""
+        for value in (b"31536000", b"Wed, 13 Nov 2024 22:13:20 GMT"):
+            world = self.limited(refusing(value), rate_limit=RateLimitConfig(max_retry_after_seconds=5.0))
+            world.pass_time(5)
+            self.assertEqual(world.upstream.take_times(), [6.0], value)
+
+    def test_retry_after_of_rubbish(self) -> None:
+        """Rubbish is as good as nothing: the first wait is the configured one."""
+        config = RateLimitConfig(initial_backoff_seconds=3.0)
+        for value in (b"soon", b"-5", b"1e9", b"nan", b"\xff\x00", b"9" * 5000, b"Tue, 99 Nov 2023", b"0x10"):
+            world = self.limited(refusing(value), rate_limit=config)
+            world.pass_time(3)
+            self.assertEqual(world.upstream.take_times(), [4.0], value)
+            self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_probe_that_fails(self) -> None:
+        """A probe that ends in another way is in vain too, and a bad poll besides."""
+        world = self.limited(refusing())
+        world.upstream.answers["eth_blockNumber"] = Fault.UNREACHABLE
+        world.pass_time(2.5)
+        self.assertEqual((world.node.limit.limited, world.node.healthy), (True, False))
+        self.assertEqual([final for _, final in world.failures], [True, True])
+
+    def test_probe_that_hangs(self) -> None:
+        """One that hangs ends by its time-out, and another follows."""
+        world = self.limited(refusing())
+        world.upstream.hangs = True
+        world.pass_time(2.25)
+        self.assertEqual((world.upstream.cancelled, len(world.failures)), (1, 1))
+        world.upstream.hangs = False
+        del world.upstream.answers["eth_blockNumber"]
+        world.pass_time(2)
+        self.assertFalse(world.node.limit.limited)
+
+    def test_stop_during_a_probe(self) -> None:
+        """A probe that is under way when polling stops is given up, and tells nothing."""
+        world = self.limited(refusing())
+        world.upstream.hangs = True
+        world.pass_time(1)
+        self.assertEqual((world.upstream.take(), world.upstream.cancelled), ("N", 0))
+        events, outcomes = len(world.events), dict(world.poller.outcomes)
+        world.poller.stop()
+        world.upstream.last.result()
+        self.assertEqual((world.upstream.cancelled, world.clock.getDelayedCalls()), (1, []))
+        self.assertEqual((len(world.events), world.poller.outcomes, world.failures), (events, outcomes, []))
+        self.assertTrue(world.node.limit.limited)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class BreakerTests(SynchronousTestCase):
+    def combined(self, answer: Any, **check: Any) -> World:
+        """A node beside another one, whose polls count for the breaker, and that answers so from now on."""
+        demands = HealthCheckConfig(combined_with_circuit_breaker=True, failure_threshold=100, **check)
+        breaker = BreakerConfig(max_consecutive_failures=3, timeout_seconds=4.0)
+        world = World(rival=True, rpc_retries=2, health_check=demands, circuit_breaker=breaker)
+        world.keep_rival()
+        world.upstream.answers["eth_blockNumber"] = answer
+        return world
+
+    def test_failed_rounds_open_it(self) -> None:
+        """Failed rounds, not failed tries, count like failed requests."""
+        world = self.combined(Fault.DISCONNECTED)
+        world.pass_time(1.25)
+        self.assertEqual((len(world.failures), world.node.breaker.failing), (2, True))
+        world.pass_time(0.5)
+        self.assertFalse(world.node.ejected)
+        world.pass_time(0.5)
+        self.assertTrue(world.node.ejected)
+
+    def test_a_good_poll_resets_it(self) -> None:
+        """A good poll is a success."""
+        world = self.combined(Fault.DISCONNECTED)
+        world.pass_time(1.8)
+        self.assertTrue(world.node.breaker.failing)
+        del world.upstream.answers["eth_blockNumber"]
+        world.pass_time(0.7)
+        world.upstream.answers["eth_blockNumber"] = Fault.DISCONNECTED
+        world.pass_time(1.4)
+        self.assertEqual((sum(final for _, final in world.failures), world.node.ejected), (4, False))
+
+    def test_polls_are_its_trials(self) -> None:
+        """While it is open polls change nothing; when it is due, the next one is its trial."""
+        world = self.combined(Fault.DISCONNECTED)
+        world.pass_time(2.5)
+        self.assertTrue(world.node.ejected)
+        del world.upstream.answers["eth_blockNumber"]
+        world.pass_time(2.5)
+        self.assertTrue(world.node.ejected)
+        world.pass_time(2.5)
+        self.assertFalse(world.node.ejected)
+
+    def test_a_failed_trial(self) -> None:
+        """A trial that fails leaves it open for longer."""
+        world = self.combined(Fault.DISCONNECTED)
+        world.pass_time(2.5)
+        opened = world.node.breaker.due_in_seconds(world.clock.seconds())
+        world.pass_time(5)
+        longer = world.node.breaker.due_in_seconds(world.clock.seconds())
+        self.assertLess(opened or 0.0, 4.8)
+        self.assertGreater(longer or 0.0, 4.8)
+
+    def test_not_as_demanded(self) -> None:
+        """An answer that is not as demanded is bad for the health, and a success for the breaker."""
+        world = self.combined(Fault.DISCONNECTED, type=HealthCheckType.SYNCING)
+        world.pass_time(1.8)
+        self.assertTrue(world.node.breaker.failing)
+        del world.upstream.answers["eth_blockNumber"]
+        world.upstream.answers["eth_syncing"] = True
+        world.pass_time(0.5)
+        self.assertEqual((world.poller.outcomes["check_failed"], world.node.suspect), (2, True))
+        world.upstream.answers["eth_syncing"] = Fault.DISCONNECTED
+        world.pass_time(1)
+        self.assertEqual((sum(final for _, final in world.failures), world.node.ejected), (5, False))
+
+    def test_a_limit(self) -> None:
+        """A rate limit is neither."""
+        world = self.combined(refusing())
+        world.pass_time(3)
+        self.assertEqual((world.node.limit.limited, world.node.breaker.failing), (True, False))
+
+    def test_not_combined(self) -> None:
+        """Otherwise polls leave the breaker alone, whether they fail or not."""
+        world = World(rival=True, rpc_retries=1)
+        world.upstream.answers["eth_blockNumber"] = Fault.DISCONNECTED
+        world.pass_time(5)
+        self.assertEqual((world.node.healthy, world.node.breaker.failing), (False, False))
+        world = World(rival=True)
+        world.network.record_failure(world.node, "x", 1000.0, proven=True)
+        world.pass_time(1)
+        world.network.record_failure(world.node, "x", 1001.0, proven=True)
+        self.assertTrue(world.node.ejected)
+
+
+class ThresholdTests(SynchronousTestCase):
+    def test_thresholds(self) -> None:
+        """So many bad polls in a row take a node out, so many good ones bring it back."""
+        demands = HealthCheckConfig(failure_threshold=3, success_threshold=4)
+        world = World(rpc_retries=1, local_poll_interval_seconds=0.25, health_check=demands)
+        world.upstream.answers["eth_blockNumber"] = Fault.DISCONNECTED
+        healthy = []
+        for _ in range(4):
+            world.pass_time(0.25)
+            healthy.append(world.node.healthy)
+        del world.upstream.answers["eth_blockNumber"]
+        for _ in range(4):
+            world.pass_time(0.25)
+            healthy.append(world.node.healthy)
+        self.assertEqual(healthy, [True, True, False, False, False, False, False, True])

@@ -20,6 +20,7 @@ from evmlb.admin.readiness import Readiness
 from evmlb.admin.site import AdminSite
 from evmlb.admin.views import NetworkView, as_json, network_facts, nodes_page
 from evmlb.texts import shown
+from evmlb.trail import Ring
 
 __all__ = ["MetricsPage", "MetricsRendering", "NetworkView", "make_admin_site", "make_root"]
 
@@ -159,6 +160,25 @@ class Nodes(Page):
         return answer(request, http.OK, as_json(network_facts(view, self._now())), _JSON)
 
 
+class Requests(Page):
+    """The last failures and the slowest requests, each with its path."""
+
+    def __init__(self, ring: Ring) -> None:
+        super().__init__()
+        self._kinds = {"failures": ring.failures, "slowest": ring.slowest}
+
+    def show(self, request: Request) -> int:
+        """Answer with both."""
+        return answer(request, http.OK, as_json({name: records() for name, records in self._kinds.items()}), _JSON)
+
+    def show_below(self, request: Request, below: list[str]) -> int:
+        """Answer with one of them."""
+        records = self._kinds.get("/".join(below))
+        if records is None:
+            return answer(request, http.NOT_FOUND, b"no such list: failures and slowest there are\n")
+        return answer(request, http.OK, as_json(records()), _JSON)
+
+
 class MetricsResource(Page):
     """The metrics."""
 
@@ -184,6 +204,7 @@ _INDEX = b"""evmlb
 /readyz/{network} the same of one network, strictly
 /nodes            every node, its state, its place in the order and why (JSON)
 /nodes/{network}  the same of one network
+/requests         the last failures and the slowest requests of the last hour, each with its path (JSON)
 """
 
 
@@ -213,6 +234,7 @@ def make_root(
     readiness: Readiness,
     now: Callable[[], float],
     works: PageWorks,
+    ring: Ring,
 ) -> Root:
     """Make the tree of pages."""
     return Root(
@@ -222,6 +244,7 @@ def make_root(
             b"livez": Live(),
             b"readyz": Ready(readiness, now),
             b"nodes": Nodes(views, works, now),
+            b"requests": Requests(ring),
         }
     )
 
@@ -232,7 +255,8 @@ def make_admin_site(
     readiness: Readiness,
     now: Callable[[], float],
     clock: Any = None,
+    ring: Ring | None = None,
 ) -> AdminSite:
     """Make the site. ``clock`` gives ``callLater`` for time-outs and pauses; the reactor where it is not given."""
     works = PageWorks(make_cooperator(clock))
-    return AdminSite(make_root(views, metrics, readiness, now, works), clock)
+    return AdminSite(make_root(views, metrics, readiness, now, works, ring or Ring(0, now)), clock)

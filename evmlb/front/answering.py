@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evmlb.errors import Refusal
-from evmlb.exchange import Exchange
+from evmlb.exchange import Exchange, Session
 from evmlb.front.answers import chunk, framed
 from evmlb.front.reading import RequestReader
 from evmlb.interfaces import AnswerHead
@@ -36,11 +36,22 @@ JOIN_BYTES = 65536
 class AnsweringSide:
     """What a router has of a client connection: see ``Downstream``."""
 
-    __slots__ = ("_ended", "_exchange", "_front", "_head", "_reader", "_stream_chunked", "closing", "transport")
+    __slots__ = (
+        "_ended",
+        "_exchange",
+        "_front",
+        "_head",
+        "_reader",
+        "_stream_chunked",
+        "closing",
+        "session",
+        "transport",
+    )
 
     def __init__(self, front: Front) -> None:
         self._front = front
         self.transport: Any = None
+        self.session: Session | None = None  # what routing knows of this connection's past
         self.closing = False  # no further request is taken
         self._exchange: Exchange | None = None  # the one an answer is owed to
         self._head: RequestHead | None = None  # of the request that is answered
@@ -68,6 +79,8 @@ class AnsweringSide:
             and not self.closing
             and not self._front.closes_connections
             and not exchange.degraded
+            and exchange.trail is None
+            and exchange.queued is None
         ):
             body = parts[0]
             start = self._front.answers.common(node, head.content_type)
@@ -123,7 +136,8 @@ class AnsweringSide:
     def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Write an answer of our own."""
         self._exchange = None
-        self._write_refusal(refusal, exchange.call, exchange.attempts)
+        marks = b"" if exchange.trail is None else self._front.marks.lines(exchange)
+        self._write_refusal(refusal, exchange.call, exchange.attempts, marks)
         self._next()
 
     def _answer_head(self, exchange: Exchange, head: AnswerHead, status: int) -> bytes:
@@ -131,7 +145,14 @@ class AnsweringSide:
         request: Any = self._head
         node: Any = exchange.node
         return self._front.answers.head(
-            request, status, head, node.name, exchange.attempts, exchange.degraded, self._stays()
+            request,
+            status,
+            head,
+            node.name,
+            exchange.attempts,
+            exchange.degraded,
+            self._stays(),
+            self._front.marks.lines(exchange),
         )
 
     def _stays(self) -> bool:
@@ -140,11 +161,11 @@ class AnsweringSide:
             self.closing = True
         return not self.closing
 
-    def _write_refusal(self, refusal: Refusal, call: Call | None, attempts: int) -> None:
+    def _write_refusal(self, refusal: Refusal, call: Call | None, attempts: int, marks: bytes = b"") -> None:
         if call is not None and not call.expects_answer:
             self._write_plain(204, b"", b"")
             return
-        head = self._front.answers.refusal(self._head, refusal, attempts, self._stays())
+        head = self._front.answers.refusal(self._head, refusal, attempts, self._stays()) + marks
         status = self._front.answers.refusal_status(refusal)
         body = error_body(call, refusal.code, refusal.message)
         self.transport.writeSequence(framed(self._head, status, head, (body,)))

@@ -50,8 +50,9 @@ class Answers:
         attempts: int,
         degraded: bool,
         keep_alive: bool,
+        marks: bytes = b"",
     ) -> bytes:
-        """Everything but the length and the blank line."""
+        """Everything but the length and the blank line. ``marks``: lines that the client asked for."""
         lines = [status_line(status), _content_type(answer.content_type)]
         retry_after = answer.value(b"retry-after")
         if retry_after:
@@ -59,7 +60,7 @@ class Answers:
         if request.origin:
             lines.append(self._cors_of(request, answer))
         lines.append(self._provenance(node, attempts, degraded))
-        lines.append(connection(request, keep_alive))
+        lines += (connection(request, keep_alive), marks)
         return b"".join(lines)
 
     def refusal_status(self, refusal: Refusal) -> int:

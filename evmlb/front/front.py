@@ -14,6 +14,7 @@ from evmlb.exchange import Exchange
 from evmlb.front.answers import Answers
 from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
 from evmlb.front.lane import Lane
+from evmlb.front.marks import Marks
 from evmlb.routing import Router
 from evmlb.stats import FrontStats
 from evmlb.wire.http1 import RequestHead
@@ -41,6 +42,7 @@ class Front:
         self.cors = config.cors
         self.answers = Answers(config)
         self.clients = ClientAddresses(config.trusted_proxies)
+        self.marks = Marks(config, self.clients)
         self.stats = FrontStats()
         self.forward_headers = tuple(name.lower().encode() for name in config.forward_headers)
         self.tracing = config.log_level is LogLevel.TRACE
@@ -107,13 +109,16 @@ class Front:
 
     # what goes to nodes beside the body
 
-    def describe(self, exchange: Exchange, head: RequestHead) -> None:
-        """Add what goes to the node beside the body; the exchange comes with the peer as its client."""
+    def describe(self, exchange: Exchange, head: RequestHead, router: Router) -> None:
+        """Add what goes to the node beside the body, and what the client asks of us; the exchange comes with the peer
+        as its client."""
         peer = exchange.client_address
         exchange.client_address = self.clients.client(peer, head.forwarded_for)
         exchange.forwarded_for = self.clients.line(peer, head.forwarded_for)
         exchange.target = head.extra + head.query
         exchange.headers = self.forwarded(head, opaque=exchange.call is None)
+        if head.is_marked or router.prioritises:
+            self.marks.read(exchange, head, router)
 
     def forwarded(self, head: RequestHead, *, opaque: bool = False) -> bytes:
         """Header lines of the client's that go to the node, but for those that it means for us alone."""

@@ -200,8 +200,15 @@ class Lane(AnsweringSide):
             self._follow(head, body, router, now, foreign(head, body, error))
             return
         exchange = Exchange(self, call, body, self.peer, now)
-        if head.forwarded_for or head.extra or head.query or front.forward_headers:
-            front.describe(exchange, head)
+        if (
+            head.forwarded_for
+            or head.extra
+            or head.query
+            or head.is_marked
+            or front.forward_headers
+            or router.prioritises
+        ):
+            front.describe(exchange, head, router)
         else:
             exchange.forwarded_for = self.peer_line
         self._start(router, exchange)
@@ -239,7 +246,7 @@ class Lane(AnsweringSide):
 
     def _submit(self, head: RequestHead, call: Call | None, body: bytes, router: Router, now: float) -> None:
         exchange = Exchange(self, call, body, self.peer, now)
-        self._front.describe(exchange, head)
+        self._front.describe(exchange, head, router)
         if call is None:
             exchange.http_method = head.method
             exchange.klass = FAST if head.method in (b"GET", b"HEAD", b"OPTIONS") and not body else UNSAFE

@@ -21,7 +21,9 @@ from evmlb.events import (
     NodeCaughtUp,
     NodeFellBehind,
     NodeHeadDoubted,
+    NodeLimitLifted,
     NodeOnWrongChain,
+    NodeRateLimited,
     NodeWentDown,
     OrderChanged,
 )
@@ -61,6 +63,16 @@ class EventLog:
     def _suspect(self, event: NodeBecameSuspect) -> None:
         text = "{network}: node {node} is asked last for now: {reason}"
         self._tell(LogLevel.debug, event, "suspicion", text, reason=event.reason)
+
+    @tell.register
+    def _rate_limited(self, event: NodeRateLimited) -> None:
+        until = "as long as it said" if event.told else "until it answers a probe"
+        text = "{network}: node {node} is asked too often by its own word: held off " + until
+        self._tell(LogLevel.warn, event, "limit", text, told=event.told)
+
+    @tell.register
+    def _limit_lifted(self, event: NodeLimitLifted) -> None:
+        self._tell(LogLevel.info, event, "limit", "{network}: node {node} takes requests again")
 
     @tell.register
     def _fell_behind(self, event: NodeFellBehind) -> None:

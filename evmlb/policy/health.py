@@ -19,26 +19,31 @@ A bad poll is one whose tries have all failed; a single failed try is a bad sign
 from __future__ import annotations
 
 RISE = 2
-"""Good polls in a row that bring back a node that has been up before; its very first time takes one."""
+"""Default of the good polls in a row that bring back a node that has been up before; its very first time takes one."""
 
 FALL = 2
-"""Bad polls in a row that take a node out. Failing requests use the same number: :mod:`evmlb.policy.trials`."""
+"""Default of the bad polls in a row that take a node out."""
 
 
 class Health:
     """The checker's word on one node.
 
+    ``fall`` and ``rise`` are the FALL and RISE of the theory, ``failure_threshold`` and ``success_threshold`` of the
+    configuration; 0 acts as 1, since nothing flips before a first poll says so.
+
     ``up`` is ``None`` until the polls have said anything. ``reason`` is why the last bad poll was bad. ``suspicion``
     is why the node is asked last, or ``None``.
     """
 
-    __slots__ = ("_agreeing", "_has_been_up", "reason", "suspicion", "up")
+    __slots__ = ("_agreeing", "_fall", "_has_been_up", "_rise", "reason", "suspicion", "up")
 
     up: bool | None
     reason: str
     suspicion: str | None
 
-    def __init__(self) -> None:
+    def __init__(self, fall: int = FALL, rise: int = RISE) -> None:
+        self._fall = fall
+        self._rise = rise
         self.up = None
         self.reason = ""
         self.suspicion = None
@@ -52,7 +57,7 @@ class Health:
             self._agreeing = 0
             return
         self._contradict(good=True)
-        if self._agreeing >= (RISE if self._has_been_up else 1):
+        if self._agreeing >= (self._rise if self._has_been_up else 1):
             self._flip(up=True)
 
     def observe_bad(self, reason: str) -> None:
@@ -63,7 +68,7 @@ class Health:
             self._agreeing = 0
             return
         self._contradict(good=False)
-        if -self._agreeing >= FALL:
+        if -self._agreeing >= self._fall:
             self._flip(up=False)
 
     def suspect(self, reason: str) -> None:

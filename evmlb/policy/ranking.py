@@ -53,6 +53,13 @@ class ObstacleKind(enum.Enum):
     SYNCING = "syncing"
 
 
+class Hold(enum.Enum):
+    """Why a rate-limited node is held off."""
+
+    TOLD = "told"  # it said until when: it is not asked before
+    GUESSED = "guessed"  # it did not say: it is asked when nobody else is left
+
+
 @dataclass(frozen=True, slots=True)
 class Obstacle:
     """Why a node may not serve. ``reason`` says it in all detail, for the operator."""
@@ -66,9 +73,10 @@ class Candidate:
     """What selection may know of one node. Equal candidates get equal places.
 
     ``obstacle`` is why the node may not serve whatever its head, or ``None``: then it is reachable, on the right
-    chain, and not syncing. ``ejected`` and ``suspicion`` are reasons, or ``None``. ``lag_blocks`` is the whole lag;
-    ``behind_blocks`` is the same, but 0 while only blocks younger than one poll interval are missing. ``head`` is given
-    where the lag is beyond the block diff, else ``None``: a new block alone changes nothing.
+    chain, and not syncing. ``ejected`` and ``suspicion`` are reasons, or ``None``; ``limited`` says that
+    its rate limit holds it off. ``lag_blocks`` is the whole lag; ``behind_blocks`` is the same, but 0 while only blocks
+    younger than one poll interval are missing. ``head`` is given where the lag is beyond the block diff, else ``None``:
+    a new block alone changes nothing.
     """
 
     index: int
@@ -77,6 +85,7 @@ class Candidate:
     weight: int = 1
     obstacle: Obstacle | None = None
     ejected: str | None = None
+    limited: Hold | None = None
     suspicion: str | None = None
     head: int | None = None
     lag_blocks: int = 0

@@ -17,9 +17,11 @@ else                                                                            
 
 Behind the serving tier stand the other tiers that could have served, in the same order: the reserve, for failover.
 
-What wins when two apply: an ejected node is no candidate, as if it were not there. Only when all of the table, the
-last resort included, leaves nobody is it read again as if no node were ejected (*panic*: better a doubtful node than
-a refusal). A suspect node stays in its tier, last: :mod:`evmlb.policy.ranking`.
+What wins when two apply: an ejected node is no candidate, as if it were not there, nor is one that its rate limit holds
+off. Only when all of the table, the last resort included, leaves nobody is it read again as if no node were ejected or
+held off by our own guess (*panic*: better a doubtful node than a refusal). One that said itself until when it does not
+want to be asked is left alone: if such nodes are all there is, the refusal is a 429. A suspect node stays in its tier,
+last: :mod:`evmlb.policy.ranking`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from evmlb.config.schema import NetworkConfig, Role, WhenNoneInRange
-from evmlb.policy.ranking import Candidate, Path, Paths, Ranked, leading_ties, rank
+from evmlb.policy.ranking import Candidate, Hold, Path, Paths, Ranked, leading_ties, rank
 
 Tier = list[Candidate]
 
@@ -39,6 +41,7 @@ class Selection:
 
     ``serving`` and ``reserve`` are in the order in which they are asked. ``reasons`` has one clause per node of the
     network. ``eligible`` are the ejected nodes that would be asked if they were not ejected: the ones worth a trial.
+    ``rate_limited``: nodes there are, but each said that it must not be asked now.
     ``paths`` goes into the next :func:`select`.
     """
 
@@ -48,6 +51,7 @@ class Selection:
     tier: Role | None = None
     degraded: bool = False
     panic: bool = False
+    rate_limited: bool = False
     refusal: str | None = None
     reasons: tuple[str, ...] = ()
     eligible: frozenset[int] = frozenset()
@@ -74,16 +78,25 @@ def select(
             refusal=refusal, reasons=tuple(c.obstacle.reason if c.obstacle else dispute for c in candidates)
         )
     reachable = [c for c in candidates if c.obstacle is None]
-    trusted = [c for c in reachable if c.ejected is None]
+    willing = [c for c in reachable if c.limited is not Hold.TOLD]
+    trusted = [c for c in willing if c.ejected is None and c.limited is None]
     degraded, tiers = _table(trusted, config)
-    panic = not tiers and len(trusted) < len(reachable)
+    panic = not tiers and len(trusted) < len(willing)
     if panic:
-        degraded, tiers = _table(reachable, config)
+        degraded, tiers = _table(willing, config)
     if not tiers:
-        refusal = _refusal(config, explain(candidates, config))
-        return Selection(refusal=refusal, reasons=_reasons(candidates, config, {}, False))
+        return _nobody(candidates, reachable, config)
     ranked = [_rank_tier(tier, config, last, degraded=degraded) for tier in tiers]
     return _assemble(candidates, config, ranked, degraded=degraded, panic=panic)
+
+
+def _nobody(candidates: Sequence[Candidate], reachable: Tier, config: NetworkConfig) -> Selection:
+    """The refusal: in words of rate limits, if somebody would serve without them."""
+    reasons = _reasons(candidates, config, {}, False)
+    if _table(reachable, config)[1]:
+        refusal = _refusal(config, "every node that could serve is rate limited")
+        return Selection(refusal=refusal, reasons=reasons, rate_limited=True)
+    return Selection(refusal=_refusal(config, explain(candidates, config)), reasons=reasons)
 
 
 def _table(reachable: Tier, config: NetworkConfig) -> tuple[bool, list[Tier]]:
@@ -165,7 +178,7 @@ def _paths(ranked: Iterable[Ranked]) -> dict[int, Path]:
 
 
 def _worth_a_trial(candidates: Sequence[Candidate], config: NetworkConfig) -> frozenset[int]:
-    ejected = {c.index for c in candidates if c.ejected is not None and c.obstacle is None}
+    ejected = {c.index for c in candidates if c.ejected is not None and c.obstacle is None and c.limited is None}
     if not ejected:
         return frozenset()
     _, tiers = _table([c for c in candidates if c.obstacle is None], config)
@@ -186,6 +199,10 @@ def _reason(
 ) -> str:
     if candidate.obstacle is not None:
         return candidate.obstacle.reason
+    if candidate.limited is Hold.TOLD:
+        return "rate limited: held off as long as it said"
+    if candidate.limited is Hold.GUESSED:
+        return "rate limited, asked because nothing else is left" if panic and placed else "rate limited: held off"
     if candidate.ejected is not None:
         ejected = f"ejected ({candidate.ejected})"
         return f"{ejected}, asked because nothing else is left" if panic and placed else f"{ejected}: waits for a trial"

@@ -4,8 +4,11 @@ The network's order says which nodes may serve, best first. What one exchange ad
 
 * an ejected node that is due gets a trial, with a single fast call, before anyone else is looked at;
 * a filter is asked for only where it is held, as long as its holder may serve, and a new one is made there as well;
+* a client that sent a transaction a moment ago reads its nonce and its pending state where it was taken;
+* a call that names a block goes, within the serving tier, to a node which is known to have it;
 * a strategy that shares has its say on the first attempt; later ones go down the order;
-* whoever was tried is not asked again.
+* a node that said it lacks the method is left out, unless all did;
+* whoever was tried is not asked again; when all were, the ejected ones are what is left.
 
 A node that is full is still eligible: whether to pass it over or to wait for it is the caller's question.
 """
@@ -15,10 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evmlb.exchange import Exchange
+from evmlb.jsonrpc import Call
 from evmlb.methods import FAST
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
+from evmlb.policy.blocks import named_block, reads_own_writes
 from evmlb.routing.learning import Learner, uses_filter
 
 
@@ -35,32 +40,69 @@ class Choices:
         if exchange.klass is not FAST or exchange.call is None or exchange.call.members is not None:
             return None
         node = self._network.due_trial(now)
-        if node is None or node.in_flight >= node.capacity:
+        if node is None or not node.has_room(now):
             return None
         self._network.begin_trial(node, now)
         return node
 
     def free(self, exchange: Exchange, now: float) -> Node | None:
         """The node to try next: untried and with room."""
-        return first_free(self.eligible(exchange, now))
+        return first_free(self.eligible(exchange, now), now)
+
+    def rival(self, exchange: Exchange, now: float, *, across_tiers: bool) -> Node | None:
+        """The node to ask beside those that are being asked: of the serving tier, in good standing, with room."""
+        serving = self._network.order.serving
+        for node in self.eligible(exchange, now):
+            if (across_tiers or node in serving) and not node.suspect and node.has_room(now):
+                return node
+        return None
 
     def eligible(self, exchange: Exchange, now: float) -> Sequence[Node]:
         """The untried nodes that may be asked, full ones too, in the order in which they should be."""
         order = self._network.order
         nodes = order.candidates
-        holder = self._learner.holder(exchange.call, now)
-        if holder is not None and holder in nodes:
-            # while it may serve, nobody else knows the filter; another one with the same id may be another client's
-            nodes = (holder,) if uses_filter(exchange.call) else (holder, *nodes)
-        elif self._chooser is not None and order.serving and not exchange.tried:
+        call, tried = exchange.call, exchange.tried
+        if call is not None:
+            holder = self._learner.holder(call, now)
+            if holder is not None and holder in nodes:
+                # while it may serve, nobody else knows the filter; another one with the same id may be another client's
+                nodes = (holder,) if uses_filter(call) else (holder, *nodes)
+                return [node for node in nodes if node not in tried]
+        if self._chooser is not None and order.serving and not tried:
             nodes = (self._chooser.first(order), *nodes)
-        tried = exchange.tried
-        return [node for node in nodes if node not in tried] if tried else nodes
+        if call is not None and len(nodes) > 1:
+            nodes = self._preferred(exchange, call, nodes, now)
+        if not tried:
+            return nodes
+        return [node for node in nodes if node not in tried] or [
+            node for node in order.last_resort if node not in tried
+        ]
+
+    def _preferred(self, exchange: Exchange, call: Call, nodes: tuple[Node, ...], now: float) -> tuple[Node, ...]:
+        """The same nodes, those first that are likelier to have what the call asks for."""
+        if any(node.unsupported for node in nodes):
+            able = tuple(node for node in nodes if not node.lacks(call.method, now))
+            nodes = able or nodes
+        top = self._network.top
+        if any(node.reached < top for node in nodes):
+            nodes = self._with_block_first(call, nodes, top)
+        writer = self._learner.writer(exchange, now)
+        if writer is not None and writer in nodes and reads_own_writes(call.method, call.params):
+            nodes = (writer, *nodes)
+        return nodes
+
+    def _with_block_first(self, call: Call, nodes: tuple[Node, ...], top: int) -> tuple[Node, ...]:
+        number = named_block(call.method, call.params)
+        if number is None or number > top:
+            return nodes
+        serving = self._network.order.serving
+        ready = [node for node in nodes if node.reached >= number and node in serving]
+        return (*ready, *nodes) if ready else nodes
 
 
-def first_free(nodes: Sequence[Node]) -> Node | None:
+def first_free(nodes: Sequence[Node], now: float) -> Node | None:
     """The first that has room."""
     for node in nodes:
-        if node.in_flight < node.capacity:
+        if node.has_room(now):
             return node
     return None

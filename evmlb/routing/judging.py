@@ -20,74 +20,87 @@ from evmlb.errors import BAD_UPSTREAM, DEADLINE, RATE_LIMITED, Fault, Refusal
 from evmlb.exchange import SHORT, WAITING, Attempt, Exchange
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Answer, AnswerKind, Call, begins_plain_result, read_answer, read_batch_answer
+from evmlb.network import Network
+from evmlb.policy.blocks import named_block
 from evmlb.policy.nulls import is_doubtful
-from evmlb.policy.verdicts import (
-    ANSWER,
-    NULL_ELSEWHERE,
-    OUT_OF_TIME,
-    Verdict,
-    judge_answer,
-    judge_fault,
-    judge_status,
-)
+from evmlb.policy.ratelimit import parse_retry_after
+from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
 
 _WHOLE_BATCH_BYTES = 16_384
 """Batch answers up to this size are read whole; larger ones only when something about them looks like an error."""
+_TEXT_BYTES = 1000
+"""So much of a body that is no JSON-RPC is looked at for what it says."""
 _OF_THE_TARGET = frozenset((Fault.HTTP_ERROR, Fault.GARBAGE, Fault.UNAUTHORIZED))
 """What a path, a query or a header of the client's can bring about at a node that is well."""
 _GARBAGE = Answer(AnswerKind.GARBAGE)
 
 
-def judge(attempt: Attempt, head: AnswerHead, parts: list[bytes], chainhead: int | None) -> Verdict:
-    """The verdict on a whole answer. ``chainhead`` is the network's, by which nulls are doubted."""
-    verdict = _judge_answer(attempt, head, parts, chainhead)
-    exchange = attempt.exchange
-    if verdict.blame and (exchange.target or exchange.headers) and verdict.fault in _OF_THE_TARGET:
-        return replace(verdict, blame=False)
-    return verdict
+class Judge:
+    """Weighs the answers of one network's nodes by the table of ``verdicts``."""
 
+    def __init__(self, network: Network, verdicts: Verdicts) -> None:
+        self._network = network
+        self._verdicts = verdicts
 
-def _judge_answer(attempt: Attempt, head: AnswerHead, parts: list[bytes], chainhead: int | None) -> Verdict:
-    call = attempt.exchange.call
-    if call is None:
-        return judge_status(head.status) if attempt.repeatable else ANSWER
-    if head.is_encoded:
-        return judge_answer(200, _GARBAGE)
-    body = parts[0] if len(parts) == 1 else b"".join(parts)
-    if not call.expects_answer and head.status in (200, 202, 204) and not body.strip():
-        return ANSWER
-    if call.members is not None:
-        return _judge_batch(call, head, body)
-    answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
-    if answer.kind is AnswerKind.NULL:
-        return _judge_null(attempt, call, chainhead)
-    return judge_answer(head.status, answer)
+    def whole(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> Verdict:
+        """The verdict on a whole answer."""
+        verdict = self._judge_answer(attempt, head, parts)
+        exchange = attempt.exchange
+        if verdict.blame and (exchange.target or exchange.headers) and verdict.fault in _OF_THE_TARGET:
+            return replace(verdict, blame=Blame.NONE)
+        return verdict
 
+    def _judge_answer(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> Verdict:
+        call = attempt.exchange.call
+        if call is None:
+            return self._verdicts.judge_status(head.status) if attempt.repeatable else ANSWER
+        if head.is_encoded:
+            return self._of_body(attempt, 200, _GARBAGE, b"")
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        if not call.expects_answer and head.status in (200, 202, 204) and not body.strip():
+            return ANSWER
+        if call.members is not None:
+            return self._judge_batch(attempt, call, head, body)
+        answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
+        if answer.kind is AnswerKind.NULL:
+            return self._judge_null(attempt, call)
+        return self._of_body(attempt, head.status, answer, body)
 
-def _judge_batch(call: Call, head: AnswerHead, body: bytes) -> Verdict:
-    """A batch is one unit: it failed when its array did, or when every member of it did."""
-    plain = head.status == 200 and body[:1] == b"[" and b'"error"' not in body and body.rstrip().endswith(b"]")
-    if plain and len(body) > _WHOLE_BATCH_BYTES:
-        return ANSWER
-    return judge_answer(head.status, read_batch_answer(body, call))
+    def _of_body(self, attempt: Attempt, status: int, answer: Answer, body: bytes) -> Verdict:
+        exchange = attempt.exchange
+        return self._verdicts.judge_answer(
+            status,
+            answer,
+            text=body[:_TEXT_BYTES].decode("utf-8", "replace") if answer.kind is AnswerKind.GARBAGE else "",
+            method=exchange.call.method if exchange.call is not None else "",
+            klass=exchange.klass,
+            provider=attempt.node.provider,
+        )
 
+    def _judge_batch(self, attempt: Attempt, call: Call, head: AnswerHead, body: bytes) -> Verdict:
+        """A batch is one unit: it failed when its array did, or when every member of it did."""
+        plain = head.status == 200 and body[:1] == b"[" and b'"error"' not in body and body.rstrip().endswith(b"]")
+        if plain and len(body) > _WHOLE_BATCH_BYTES:
+            return ANSWER
+        return self._of_body(attempt, head.status, read_batch_answer(body, call), body)
 
-def _judge_null(attempt: Attempt, call: Call, chainhead: int | None) -> Verdict:
-    doubtful = attempt.exchange.attempts == 1 and is_doubtful(call.method, call.params, chainhead, attempt.node.head)
-    return NULL_ELSEWHERE if doubtful else ANSWER
+    def _judge_null(self, attempt: Attempt, call: Call) -> Verdict:
+        """A null is doubted once; where a block is named that was announced, until all have said so twice."""
+        doubtful = is_doubtful(call.method, call.params, self._network.chainhead, attempt.node.head)
+        return NULL_ELSEWHERE if doubtful and _is_due(attempt.exchange) else ANSWER
 
-
-def judge_beginning(attempt: Attempt, head: AnswerHead, parts: list[bytes], chainhead: int | None) -> Verdict:
-    """The verdict on an answer too large to be held, by what there is of it."""
-    call = attempt.exchange.call
-    if call is None or head.is_encoded:
-        return judge(attempt, head, parts, chainhead)
-    if head.status == 200 and begins_plain_result(parts[0], call.id):
-        return ANSWER
-    beginning = b"".join(parts)
-    if call.members is not None and beginning.lstrip(b" \t\r\n")[:1] == b"[":
-        return ANSWER if head.status == 200 else judge_answer(head.status, _GARBAGE)
-    return judge_answer(head.status, read_answer(beginning, call.id or b"null", complete=False))
+    def beginning(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> Verdict:
+        """The verdict on an answer too large to be held, by what there is of it."""
+        call = attempt.exchange.call
+        if call is None or head.is_encoded:
+            return self.whole(attempt, head, parts)
+        if head.status == 200 and begins_plain_result(parts[0], call.id):
+            return ANSWER
+        beginning = b"".join(parts)
+        if call.members is not None and beginning.lstrip(b" \t\r\n")[:1] == b"[":
+            return ANSWER if head.status == 200 else self._of_body(attempt, head.status, _GARBAGE, b"")
+        answer = read_answer(beginning, call.id or b"null", complete=False)
+        return self._of_body(attempt, head.status, answer, beginning)
 
 
 def detail_of(attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> str:
@@ -114,29 +127,35 @@ def judge_lateness(attempt: Attempt) -> tuple[Verdict, str]:
 
 
 def save(attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
-    """Keep the first answer that tells the client something, and what a limit says of when to come back."""
+    """Keep the first answer that tells the client something."""
     exchange = attempt.exchange
     if verdict.informative and exchange.saved is None and exchange.call is not None and b"".join(parts).strip():
         is_body = parts[0].lstrip(b" \t\r\n")[:1] in (b"{", b"[")
         if is_body:
-            exchange.saved = (attempt, head, parts)
-    if verdict.fault is Fault.RATE_LIMITED:
-        seconds = _seconds(head.value(b"retry-after"))
-        if seconds is not None:
-            known = exchange.retry_after_seconds
-            exchange.retry_after_seconds = seconds if known is None else min(known, seconds)
+            exchange.saved = (attempt, verdict, head, parts)
+
+
+def retry_after_of(head: AnswerHead, unix_time: float) -> float | None:
+    """When a limited node wants to be asked again, in seconds; None when it does not say, or not readably."""
+    value = head.value(b"retry-after")
+    return parse_retry_after(value, unix_time) if value else None
 
 
 def refusal_of(exchange: Exchange, now: float) -> Refusal:
     """What the client is told when every attempt failed and no answer was saved."""
     faults = {verdict.fault for verdict in exchange.verdicts}
     if faults == {Fault.RATE_LIMITED}:
-        return Refusal(429, RATE_LIMITED.code, RATE_LIMITED.message, exchange.retry_after_seconds or 1)
+        return RATE_LIMITED.after(exchange.retry_after_seconds)
     if now >= exchange.deadline or faults & {Fault.TIMED_OUT, Fault.STALLED}:
         return DEADLINE
     return BAD_UPSTREAM
 
 
-def _seconds(value: bytes) -> int | None:
-    """A Retry-After in seconds; a date is not understood and counts as none."""
-    return int(value) if value.isdigit() and len(value) < 6 else None
+def _is_due(exchange: Exchange) -> bool:
+    """Whether a null is doubted: for the first time, or again because it names a block that was announced."""
+    call = exchange.call
+    if call is None or exchange.paused:
+        return False
+    if all(verdict is not NULL_ELSEWHERE for verdict in exchange.verdicts):
+        return True
+    return named_block(call.method, call.params) is not None

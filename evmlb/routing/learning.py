@@ -1,8 +1,10 @@
 """What answers passing by tell, and where that sends later calls.
 
-Two things are learnt from good answers. A block number above the chainhead shows that the chain grew, before the next
-poll does. An answer that creates or removes a filter tells which node holds it: later uses must go there
-(:mod:`evmlb.policy.affinity`), and new filters go there as well.
+Three things are learnt from good answers. A block number above the chainhead shows that the chain grew, before the next
+poll does; and one below what this connection has seen is not passed on, unless the chainhead itself came down: it is
+raised to what was seen. An answer that creates or removes a filter tells which node holds it: later uses must go there
+(:mod:`evmlb.policy.affinity`), and new filters go there as well. A transaction that was taken tells where its sender's
+nonce and pending state are known first.
 
 Only small answers are read, of few methods; others never come here. What cannot be read teaches nothing: whether an
 answer is good was judged before.
@@ -16,12 +18,14 @@ import orjson
 
 from evmlb.chain import parse_quantity
 from evmlb.events import Events
+from evmlb.exchange import Exchange, Session
 from evmlb.jsonrpc import Call
 from evmlb.methods import FILTER_CREATION, FILTER_USE
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.affinity import Filters
 
+SENDS = frozenset(("eth_sendRawTransaction", "eth_sendTransaction"))
 _FILTER_CHANGES = FILTER_CREATION | {"eth_uninstallFilter"}
 
 
@@ -32,14 +36,16 @@ class Learner:
         self._network = network
         self._now = now
         self._publish = publish
+        self._writes_seconds = network.config.read_your_writes_seconds
         self.filters: Filters[Node] = Filters()
+        self.writers_until = 0.0  # until then some connection's reads go to the node that took its transaction
 
-    def learn(self, node: Node, call: Call, parts: list[bytes]) -> None:
-        """What a good answer of this node tells of the chain and of filters."""
+    def learn(self, exchange: Exchange, node: Node, call: Call, parts: list[bytes]) -> list[bytes]:
+        """What a good answer of this node tells. Returns the answer as the client gets it."""
         if call.method == "eth_blockNumber":
-            number = parse_quantity(_result(parts))
-            if number is not None and number > (self._network.chainhead or 0):
-                self._publish(self._network.observe_head(node, number, self._now()))
+            return self._learn_height(exchange, node, call, parts)
+        if call.method in SENDS:
+            self.note_writer(exchange, node)
         elif call.members is not None:
             if any(member.method in _FILTER_CHANGES for member in call.members):
                 results = _results(parts)
@@ -47,6 +53,40 @@ class Learner:
                     self._learn_filter(node, member, results.get(member.id))
         elif call.method in _FILTER_CHANGES:
             self._learn_filter(node, call, _result(parts))
+        return parts
+
+    def _learn_height(self, exchange: Exchange, node: Node, call: Call, parts: list[bytes]) -> list[bytes]:
+        """A connection's block number never goes down while the chainhead does not."""
+        number = parse_quantity(_result(parts))
+        if number is None:
+            return parts
+        network = self._network
+        if number > network.top:
+            self._publish(network.observe_head(node, number, self._now()))
+        session = _session(exchange)
+        if number < session.height <= network.top:
+            return [b'{"jsonrpc":"2.0","id":%b,"result":"%#x"}' % (call.id or b"null", session.height)]
+        session.height = number
+        return parts
+
+    def note_writer(self, exchange: Exchange, node: Node) -> None:
+        """The node took a transaction of this client's."""
+        if self._writes_seconds:
+            session = _session(exchange)
+            session.writer = node
+            session.writer_until = self.writers_until = self._now() + self._writes_seconds
+
+    def writer(self, exchange: Exchange, now: float) -> Node | None:
+        """The node that took this client's last transaction, while its reads go there."""
+        if not self.writers_until:
+            return None
+        session: Session | None = exchange.downstream.session
+        return session.writer if session is not None and session.writer_until > now else None
+
+    def expire(self, now: float) -> None:
+        """Called about once a second: nobody's reads are bound any more."""
+        if self.writers_until and now > self.writers_until:
+            self.writers_until = 0.0
 
     def _learn_filter(self, node: Node, call: Call, result: object) -> None:
         if call.method in FILTER_CREATION and isinstance(result, str):
@@ -67,6 +107,14 @@ class Learner:
                     return holder
         creates = any(member.method in FILTER_CREATION for member in members)
         return self.filters.latest_holder(now) if creates else None
+
+
+def _session(exchange: Exchange) -> Session:
+    """What the client's connection has seen, begun now if nothing was."""
+    session: Session | None = exchange.downstream.session
+    if session is None:
+        session = exchange.downstream.session = Session()
+    return session
 
 
 def uses_filter(call: Call | None) -> bool:

@@ -4,6 +4,7 @@ A request is an :class:`.exchange.Exchange`; each sending of it to a node is an 
 ends exactly once: answered, refused, or given up because its client left. What may happen in between:
 
 * the node answers well: its bytes go to the client as they came;
+* the node takes longer than usual: another one is asked beside it, and the first good answer wins (:mod:`.hedging`);
 * the attempt ends badly: the verdict (:mod:`evmlb.policy.verdicts`) says whether the next node is tried and whether
   the node's state hears of it, at once, so that the next request already avoids it;
 * the answer outgrows what is held (the commit point): from then on it is streamed and cannot be taken back.
@@ -12,43 +13,45 @@ A failure that the request itself may have caused only makes its node suspect. I
 node has answered the same call well: so one client's odd request never takes a node from the others.
 
 The common case (one node, one good answer) makes no Deferred, no coroutine, no timer and no closure, and does no more
-than a few plain calls between two writes (``make bench``): what of it belongs to waiting, choosing and learning is a
-look at whether there is anything to do. Deadlines are one table, swept every 10 ms while anything is in flight.
+than a few plain calls between two writes (``make bench``): what of it belongs to waiting, choosing, hedging and
+learning is a look at whether there is anything to do. Deadlines are one table, swept every 10 ms while anything is in
+flight; that an answer is late enough for a hedge is one of these deadlines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from twisted.logger import Logger
 
 from evmlb.config.schema import Role
-from evmlb.errors import NO_NODE, Fault, Refusal
+from evmlb.errors import NO_NODE, RATE_LIMITED, Fault, Refusal
 from evmlb.events import Events
-from evmlb.exchange import HELD, PAUSED, SHORT, STREAMING, Attempt, Exchange, InFlight
+from evmlb.exchange import EARLY, HELD, PAUSED, SHORT, STREAMING, WAITING, Attempt, Exchange, InFlight
 from evmlb.interfaces import AnswerHead, Upstream
 from evmlb.jsonrpc import is_plain_result
 from evmlb.methods import FAST, SLOW, UNSAFE, MethodClass
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
-from evmlb.policy.verdicts import NULL_ELSEWHERE, Verdict, judge_fault
+from evmlb.policy.verdicts import Blame, Verdict, Verdicts, judge_fault
 from evmlb.routing.choosing import Choices, first_free
-from evmlb.routing.judging import detail_of, judge, judge_beginning, judge_lateness, refusal_of, save
+from evmlb.routing.hedging import Hedging
+from evmlb.routing.judging import Judge, detail_of, judge_lateness, refusal_of, retry_after_of, save
 from evmlb.routing.learning import Learner
+from evmlb.routing.recording import keep, note, note_sent, tell_so_far, trail_of
+from evmlb.routing.retrying import Retrying, outvoted
+from evmlb.routing.transactions import Transactions, is_raw
 from evmlb.routing.waiting import Waiting
 from evmlb.stats import ClientSeries, NetworkStats
-
-AGAIN_SECONDS = 0.1
-"""The pause before a node is asked again that failed already, when there is no other; doubles each time."""
+from evmlb.trail import Ring
 
 
 class Router:
     """The requests of one network.
 
     ``upstreams`` are in the order of ``network.nodes``; ``publish`` takes the network's events to their sinks;
-    ``debug``, where given, is told of each attempt that ends badly.
+    ``debug``, where given, is told of each attempt that ends badly; ``ring`` keeps the requests worth a look.
     """
 
     def __init__(
@@ -58,9 +61,12 @@ class Router:
         in_flight: InFlight,
         publish: Callable[[Events], None],
         chooser: Chooser | None = None,
-        later: Callable[..., Any] | None = None,
+        *,
         client_series: ClientSeries | None = None,
         debug: Logger | None = None,
+        verdicts: Verdicts | None = None,
+        ring: Ring | None = None,
+        unix_time: Callable[[], float] = lambda: 0.0,
     ) -> None:
         config = network.config
         self.network = network
@@ -70,21 +76,26 @@ class Router:
         self._table = in_flight
         self._attempts = in_flight.attempts
         self._now = in_flight.now
+        self._later = in_flight.later
+        self._unix_time = unix_time
         self._publish = publish
         self._chooser = chooser
-        self._later = later or in_flight._reactor.callLater
+        self._ring = ring or Ring(0, in_flight.now)
+        self._judge = Judge(network, verdicts or Verdicts())
         learner = Learner(network, self._now, publish)
         self.filters = learner.filters
-        self._learn = learner.learn
+        self._learner = learner
         self._choices = Choices(network, learner, chooser)
-        self._waiting = Waiting(network, self.stats, in_flight, self._choices, self, self._later)
-        self._queue = self._waiting.free  # the lines themselves: each request looks whether somebody waits
-        self._bound = self._waiting.bound
+        self._waiting = Waiting(network, self.stats, in_flight, self._choices, self)
+        self._hedging = Hedging(network, self.stats, upstreams, in_flight, self._choices, publish, self._vacated)
+        self._hedges = self._hedging.enabled
+        self.prioritises = config.priority_queue.enabled
+        self._retrying = Retrying(network, self.stats)
+        self._transactions = Transactions(in_flight.reactor, self._upstreams, learner)
         self._whole = _by_class(config.request_timeout_seconds, config.slow_request_timeout_seconds)
         first_byte = _by_class(config.rpc_timeout_seconds, config.slow_timeout_seconds)
         self._first_byte = tuple(map(min, first_byte, self._whole))
         self._stream_idle = config.stream_idle_timeout_seconds
-        self._tries = 1 + config.rpc_retries
         self._is_local = tuple(node.role is Role.LOCAL for node in network.nodes)
 
     # a request comes in
@@ -93,53 +104,82 @@ class Router:
         """Take a request. Its downstream hears the end of it, perhaps before this returns."""
         started = exchange.started
         klass = exchange.klass
+        network = self.network
         exchange.deadline = started + self._whole[klass]
         self.stats.in_flight += 1
-        candidates = self.network.order.candidates
+        candidates = network.order.candidates
         if (
             (klass is not FAST and (klass is not SLOW or self.filters))
             or not candidates
-            or self._queue
-            or not self.network.started
+            or self.stats.queued
+            or not network.started
+            or exchange.trail is not None
         ):
             self._submit_with_care(exchange, started)
             return
-        node = candidates[0] if self._chooser is None else self._chooser.first(self.network.order)
-        if node.in_flight >= node.capacity or self.network.due_trial(started) is not None:
+        node = candidates[0] if self._chooser is None else self._chooser.first(network.order)
+        if (
+            node.in_flight >= node.capacity
+            or node.is_particular
+            or node.reached < network.top
+            or self._learner.writers_until
+            or network.due_trial(started) is not None
+        ):
             self._submit_with_care(exchange, started)
         else:
             self._send(exchange, node, started)
 
     def _submit_with_care(self, exchange: Exchange, now: float) -> None:
         """Whatever does not simply go to a free node at hand."""
+        if exchange.trail is not None:
+            trail_of(exchange, self.network)
+        exchange.idempotent = is_raw(exchange)
         if self._waiting.is_too_early(now):
             self._waiting.add(exchange)
             return
         node = self._choices.trial(exchange, now)
-        if node is None and not self._queue:
+        if node is None and not self._waiting.line:
             node = self._choices.free(exchange, now)
         if node is not None:
             self._send(exchange, node, now)
+            if self.network.config.broadcast_transactions > 1 and is_raw(exchange):
+                self._broadcast(exchange, now)
         elif self.network.order.candidates:
             self._waiting.add(exchange)
         else:
-            self.refuse(exchange, _no_node(self.network))
+            self.refuse(exchange, self._nobody(now))
+
+    def _broadcast(self, exchange: Exchange, now: float) -> None:
+        """Give a raw transaction to more nodes at once: the first that takes it answers."""
+        for _ in range(self.network.config.broadcast_transactions - 1):
+            node = self._choices.free(exchange, now) if exchange.attempt is not None else None
+            if node is not None:
+                self._send(exchange, node, now)
 
     def _send(self, exchange: Exchange, node: Node, now: float) -> None:
-        deadline = now + self._first_byte[exchange.klass]
-        attempt = Attempt(self, exchange, node, deadline)
-        if deadline > exchange.deadline:
-            attempt.deadline = exchange.deadline
-            attempt.stage = SHORT
+        attempt = Attempt(self, exchange, node, now)
+        if self._hedges and exchange.klass is FAST:
+            attempt.pace = self._hedging.pace_of(exchange)
+        if attempt.pace is not None:
+            attempt.stage = EARLY
+            attempt.deadline = now + attempt.pace.delay_seconds
+        else:
+            self._set_deadline(attempt)
+        if exchange.attempt is not None:
+            exchange.rivals = (*exchange.rivals, exchange.attempt)
         exchange.attempt = attempt
         exchange.node = node
         exchange.attempts += 1
         exchange.degraded = self.network.order.degraded
         exchange.tried = (*exchange.tried, node)
         node.in_flight += 1
+        if node.bucket is not None:
+            node.bucket.take(now)
         self._attempts[attempt] = None
         if self._table.timer is None:
             self._table.watch()
+        if exchange.trail is not None:
+            note_sent(exchange, attempt)
         headers = exchange.headers + exchange.forwarded_for if self._is_local[node.index] else exchange.headers
         if exchange.http_method != b"POST" or exchange.target:
             self._upstreams[node.index].send(
@@ -151,6 +191,15 @@ class Router:
             )
         else:
             self._upstreams[node.index].send(attempt, exchange.body, headers=headers)
+
+    def _set_deadline(self, attempt: Attempt) -> None:
+        """No byte came yet: until when one must, by the class of the call and the time that the request has left."""
+        exchange = attempt.exchange
+        attempt.stage = WAITING
+        attempt.deadline = attempt.sent_at + self._first_byte[exchange.klass]
+        if attempt.deadline > exchange.deadline:
+            attempt.deadline = exchange.deadline
+            attempt.stage = SHORT
 
     # a node answers
 
@@ -164,55 +213,117 @@ class Router:
             or call is None
             or not is_plain_result(parts[0], parts[-1], call.id)
         ):
-            verdict = judge(attempt, head, parts, self.network.chainhead)
+            verdict = self._judge.whole(attempt, head, parts)
             if verdict.fault is not None:
                 self._ended_badly(attempt, verdict, detail_of(attempt, head, parts), (head, parts))
                 return
+            if verdict.rule:
+                self._answered_with_error(attempt, verdict, head, parts)
+                return
         self._ended_well(attempt)
         if call is not None and (call.klass is UNSAFE or call.method == "eth_blockNumber"):
-            self._learn(attempt.node, call, parts)
+            parts = self._learner.learn(exchange, attempt.node, call, parts)
         exchange.downstream.answer(exchange, head, parts)
 
+    def _answered_with_error(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
+        """An error that is the client's own to read, but for transactions, where it may mean another thing."""
+        exchange = attempt.exchange
+        if is_raw(exchange):
+            if exchange.rivals and not verdict.success:
+                self._ended_badly(attempt, outvoted(verdict), detail_of(attempt, head, parts), (head, parts))
+                return
+            if verdict.verify and self._verify(attempt, verdict, head, parts):
+                return
+            parts = self._transactions.understood(attempt, verdict, parts)
+        self._ended_well(attempt)
+        exchange.downstream.answer(exchange, head, self._retrying.outward(exchange, verdict, parts))
+
+    def _verify(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> bool:
+        """Ask the node for a transaction whose nonce it calls too low: it may have been mined. False: cannot be."""
+        exchange = attempt.exchange
+        looking = self._transactions.look_up(attempt)
+        if looking is None:
+            return False
+        self._leave(attempt)
+        exchange.pending = looking
+
+        def looked(known: bool) -> None:
+            if exchange.pending is not looking:
+                return  # the client left meanwhile
+            exchange.pending = None
+            taken = self._transactions.taken(attempt) if known else []
+            self._finish(attempt)
+            exchange.downstream.answer(exchange, head, taken or self._retrying.outward(exchange, verdict, parts))
+
+        looking.addCallback(looked)
+        return True
+
     def _ended_well(self, attempt: Attempt) -> None:
+        if attempt.exchange.rivals:
+            self._win(attempt, self._now())
+        self._leave(attempt)
+        self._finish(attempt)
+
+    def _finish(self, attempt: Attempt) -> None:
+        """A good answer ends the exchange."""
         exchange, node = attempt.exchange, attempt.node
         now = self._now()
-        self._leave(attempt)
+        exchange.node = node
         self.stats.answered[node.index][exchange.klass] += 1
-        self._done(exchange, now)
+        if self.prioritises:
+            exchange.queued = self._waiting.told(exchange, attempt.sent_at, now)
+        if attempt.pace is not None:
+            attempt.pace.observe(now - attempt.sent_at)
+        self._done(exchange, now, "answered")
         if node.troubled:
-            self._publish(self.network.record_success(node, now))
-        if exchange.blamed:
-            self._prove(exchange, node, now)
+            self._publish(self.network.record_success(node, now, sent_at=attempt.sent_at))
+        if exchange.verdicts:
+            self._conclude_well(exchange, node, now)
 
-    def _prove(self, exchange: Exchange, by: Node, now: float) -> None:
-        """Another node answered what these could not: it was their doing."""
-        for node, reason in exchange.blamed:
+    def _win(self, attempt: Attempt, now: float) -> None:
+        """The first good answer is here: the others are not needed any more."""
+        exchange = attempt.exchange
+        grace = self.network.config.rpc_timeout_seconds if is_raw(exchange) else None
+        others = [other for other in exchange.under_way if other is not attempt]
+        exchange.attempt, exchange.rivals = attempt, ()
+        note(exchange, self.network, now, "won", attempt.node.name)
+        for other in others:
+            self._hedging.lose(other, attempt, now, grace)
+
+    def _conclude_well(self, exchange: Exchange, by: Node, now: float) -> None:
+        """Another node answered what these could not: it was their doing, and the retries were not in vain."""
+        self._retrying.refund(exchange, now)
+        for node, reason, sent_at in exchange.blamed:
             if node is not by:
-                self._publish(self.network.record_failure(node, reason, now, proven=True))
+                self._publish(self.network.record_failure(node, reason, now, proven=True, sent_at=sent_at))
 
     # a large answer
 
     def began(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> None:
         """The commit point: judge by the beginning; a good one cannot be taken back any more."""
         exchange = attempt.exchange
-        verdict = judge_beginning(attempt, head, parts, self.network.chainhead)
+        verdict = self._judge.beginning(attempt, head, parts)
         if verdict.fault is not None and not (verdict.informative and not self._has_next(exchange, verdict)):
             self._upstreams[attempt.node.index].cancel(attempt)
             self._ended_badly(attempt, verdict, detail_of(attempt, head, parts), None)
             return
+        if exchange.rivals:
+            self._win(attempt, self._now())
+        exchange.node = attempt.node
         attempt.stage = STREAMING
         exchange.committed = True
         self.progressed(attempt)
+        if exchange.trail is not None:
+            tell_so_far(exchange, self.network, self._now(), "streamed")
         exchange.downstream.begin(exchange, head, parts)
 
     def _has_next(self, exchange: Exchange, verdict: Verdict) -> bool:
-        """Whether after this verdict another node would be asked."""
+        """Whether after this verdict another node would be asked, or is being asked."""
         now = self._now()
-        return (
-            verdict.permits_retry(exchange.klass)
-            and exchange.attempts < self._limit()
+        return bool(exchange.rivals) or (
+            verdict.permits_retry(exchange.repeatable)
             and now < exchange.deadline
-            and bool(self._choices.eligible(exchange, now))
+            and bool(self._retrying.untried(exchange, self._choices.eligible(exchange, now)))
         )
 
     def progressed(self, attempt: Attempt) -> None:
@@ -226,6 +337,7 @@ class Router:
     def ended(self, attempt: Attempt) -> None:
         """A streamed answer is complete."""
         exchange = attempt.exchange
+        attempt.pace = None  # its time is the client's as well
         self._ended_well(attempt)
         exchange.downstream.finish(exchange)
 
@@ -245,36 +357,55 @@ class Router:
             self.progressed(attempt)
             attempt.flight.resume()
 
-    # an attempt ends badly
+    # an attempt takes too long, or ends badly
+
+    def timed_out(self, attempt: Attempt) -> None:
+        """Its time is up: that for asking another node as well, its own, or the whole request's."""
+        if attempt.stage == EARLY:
+            self._hedge(attempt)
+            return
+        self._upstreams[attempt.node.index].cancel(attempt)
+        verdict, detail = judge_lateness(attempt)
+        self._ended_badly(attempt, verdict, detail, None)
+
+    def _hedge(self, attempt: Attempt) -> None:
+        """Ask another node as well.
+
+        Where there is none to ask, look again later: the silent one may be known by then to be in trouble.
+        """
+        exchange, pace, now = attempt.exchange, attempt.pace, self._now()
+        self._set_deadline(attempt)
+        node = self._hedging.rival(exchange, now)
+        if node is not None:
+            note(exchange, self.network, now, "hedged", node.name)
+            self._send(exchange, node, now)
+        elif pace is not None and now + pace.delay_seconds < attempt.deadline:
+            attempt.stage, attempt.deadline = EARLY, now + pace.delay_seconds
 
     def failed(self, attempt: Attempt, fault: Fault, detail: str, sent: bool) -> None:
         """There is no whole answer. ``sent`` False: the node surely did not receive the request."""
         self._ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
 
-    def timed_out(self, attempt: Attempt) -> None:
-        """Its time is up, or the whole request's, which is nobody's fault."""
-        self._upstreams[attempt.node.index].cancel(attempt)
-        verdict, detail = judge_lateness(attempt)
-        self._ended_badly(attempt, verdict, detail, None)
-
     def _ended_badly(
         self, attempt: Attempt, verdict: Verdict, detail: str, answer: tuple[AnswerHead, list[bytes]] | None
     ) -> None:
         exchange, node, now = attempt.exchange, attempt.node, self._now()
-        self._leave(attempt)
         outcome = verdict.fault.value if verdict.fault else "failed"
+        note(exchange, self.network, now, outcome, node.name, detail)
+        self._leave(attempt)
         self.stats.failed[node.index, exchange.klass, outcome] += 1
         if self._debug is not None:
             self._tell(exchange, node, outcome, detail)
-        if verdict.blame:
-            self._blame(exchange, node, verdict, detail, now)
+        self._tell_network(attempt, verdict, detail, answer, now)
         exchange.verdicts = (*exchange.verdicts, verdict)
         if answer is not None:
             save(attempt, verdict, *answer)
         if exchange.committed:
-            self._done(exchange, now)
+            self._done(exchange, now, "cut")
             exchange.downstream.abort()
-        elif verdict.permits_retry(exchange.klass) and now < exchange.deadline:
+        elif exchange.attempt is not None:
+            pass  # another node is being asked: it may still answer
+        elif verdict.permits_retry(exchange.repeatable) and now < exchange.deadline:
             self._try_next(exchange, now)
         else:
             self._conclude(exchange)
@@ -291,44 +422,64 @@ class Router:
                 detail=detail,
             )
 
-    def _blame(self, exchange: Exchange, node: Node, verdict: Verdict, detail: str, now: float) -> None:
+    def _tell_network(
+        self,
+        attempt: Attempt,
+        verdict: Verdict,
+        detail: str,
+        answer: tuple[AnswerHead, list[bytes]] | None,
+        now: float,
+    ) -> None:
+        """What the end of an attempt means for its node: blamed, held off, or known to lack a method."""
+        exchange, node = attempt.exchange, attempt.node
+        if verdict.blame:
+            self._blame(attempt, verdict, detail, now)
+        if verdict.limited:
+            seconds = None if answer is None else retry_after_of(answer[0], self._unix_time())
+            self._publish(self.network.record_limited(node, seconds, now))
+            if seconds is not None:
+                left, known = node.limit.seconds_left(now), exchange.retry_after_seconds
+                exchange.retry_after_seconds = left if known is None else min(known, left)
+        if verdict.unsupported and exchange.call is not None and exchange.call.members is None:
+            self._publish(self.network.record_unsupported(node, exchange.call.method, now))
+
+    def _blame(self, attempt: Attempt, verdict: Verdict, detail: str, now: float) -> None:
+        exchange, node, sent_at = attempt.exchange, attempt.node, attempt.sent_at
         unreachable = verdict.fault is Fault.UNREACHABLE
         reason = f"{verdict.fault.value if verdict.fault else 'failed'}: {detail}"
-        self._publish(self.network.record_failure(node, reason, now, proven=unreachable))
-        if not unreachable and all(node is not known for known, _ in exchange.blamed):
-            exchange.blamed = (*exchange.blamed, (node, reason))
+        if verdict.blame is Blame.SUSPECT:
+            self._publish(self.network.suspect(node, reason, now))
+            return
+        unsafe = not exchange.repeatable and not verdict.not_executed
+        events = self.network.record_failure(
+            node, reason, now, proven=unreachable, unreachable=unreachable, unsafe=unsafe, sent_at=sent_at
+        )
+        self._publish(events)
+        if not unreachable and all(node is not known for known, _, _ in exchange.blamed):
+            exchange.blamed = (*exchange.blamed, (node, reason, sent_at))
 
     def _try_next(self, exchange: Exchange, now: float) -> None:
-        limit = 2 if exchange.verdicts[-1] is NULL_ELSEWHERE else self._limit()
-        left = self._choices.eligible(exchange, now) if exchange.attempts < limit else ()
-        node = first_free(left)
-        if node is not None:
+        left = self._retrying.untried(exchange, self._choices.eligible(exchange, now))
+        node = first_free(left, now)
+        if left and not self._retrying.affords(exchange, now):
+            self._conclude(exchange)
+        elif node is not None:
             self.stats.failovers += 1
+            if node.ejected:
+                self.network.begin_trial(node, now)
             self._send(exchange, node, now)
         elif left and exchange.saved is None:
             self._waiting.add(exchange)
-        elif self._may_ask_again(exchange):
-            self._ask_again(exchange)
         else:
-            self._conclude(exchange)
-
-    def _limit(self) -> int:
-        """So many attempts: as configured, yet each node of the serving tier and one of the next."""
-        return max(self._tries, len(self.network.order.serving) + 1)
-
-    def _may_ask_again(self, exchange: Exchange) -> bool:
-        """Nobody is untried. A node that could not be reached may be back in a moment."""
-        return (
-            exchange.attempts < self._tries
-            and exchange.saved is None
-            and exchange.verdicts[-1].fault in (Fault.UNREACHABLE, Fault.DISCONNECTED)
-        )
-
-    def _ask_again(self, exchange: Exchange) -> None:
-        pause = AGAIN_SECONDS * 2 ** max(0, exchange.attempts - len(set(exchange.tried)))
-        exchange.pending = self._later(pause, self._again, exchange)
+            pause = self._retrying.pause_seconds(exchange)
+            if pause is None:
+                self._conclude(exchange)
+            else:
+                note(exchange, self.network, now, "pauses", detail=f"{pause * 1000:.0f} ms")
+                exchange.pending = self._later(pause, self._again, exchange)
 
     def _again(self, exchange: Exchange) -> None:
+        """A pause is over: all nodes may be asked anew."""
         exchange.pending = None
         exchange.tried = ()
         now = self._now()
@@ -343,19 +494,29 @@ class Router:
     def _conclude(self, exchange: Exchange) -> None:
         """No node is left to ask: the best of what there is."""
         now = self._now()
-        if exchange.saved is not None:
-            attempt, head, parts = exchange.saved
-            self._done(exchange, now)
-            exchange.node = attempt.node
-            exchange.downstream.answer(exchange, head, parts)
-        else:
+        if exchange.saved is None:
             self.refuse(exchange, refusal_of(exchange, now))
+            return
+        attempt, verdict, head, parts = exchange.saved
+        exchange.node = attempt.node
+        self._done(exchange, now, "error answered")
+        exchange.downstream.answer(exchange, head, self._retrying.outward(exchange, verdict, parts))
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """End a request with an answer of our own."""
         self.stats.refusals[refusal.status] += 1
-        self._done(exchange, self._now())
+        now = self._now()
+        if exchange.attempts or exchange.trail is not None or self._ring.takes_refusal():
+            note(exchange, self.network, now, "refused", detail=refusal.message)
+        self._done(exchange, now, "refused")
         exchange.downstream.refuse(exchange, refusal)
+
+    def _nobody(self, now: float) -> Refusal:
+        """The refusal when there is nobody to ask."""
+        order = self.network.order
+        if order.rate_limited:
+            return RATE_LIMITED.after(self.network.rate_limited_for_seconds(now))
+        return NO_NODE.saying(order.refusal or f"No valid endpoint available for network {self.network.name}")
 
     # after a wait
 
@@ -371,42 +532,63 @@ class Router:
         elif exchange.attempts:
             self._conclude(exchange)
         else:
-            self.refuse(exchange, _no_node(self.network))
+            self.refuse(exchange, self._nobody(now))
 
     # the end of attempts and exchanges
 
     def _leave(self, attempt: Attempt) -> None:
         """An attempt is over: its node has room for another."""
         self._attempts.pop(attempt, None)
+        exchange = attempt.exchange
+        if exchange.rivals:
+            exchange.leave(attempt)
+        else:
+            exchange.attempt = None
         attempt.node.in_flight -= 1
-        attempt.exchange.attempt = None
-        if self._queue or self._bound:
+        if self.stats.queued:
             self._waiting.wake_soon()
 
-    def _done(self, exchange: Exchange, now: float) -> None:
-        """An exchange is over. Requests that no node was asked about are not counted, as the original did."""
+    def _vacated(self, node: Node) -> None:
+        """What an attempt that lost had of its node is free again."""
+        node.in_flight -= 1
+        if self.stats.queued:
+            self._waiting.wake_soon()
+
+    def _done(self, exchange: Exchange, now: float, outcome: str) -> None:
+        """An exchange is over; ``outcome`` in a word or two."""
+        seconds = self._count_done(exchange, now)
+        if exchange.trail is not None or seconds > self._ring.bar_seconds:
+            keep(exchange, self.network, seconds, outcome, self._ring)
+
+    def _count_done(self, exchange: Exchange, now: float) -> float:
+        """Requests that no node was asked about are not counted, as the original did."""
         self.stats.in_flight -= 1
+        seconds = now - exchange.started
         if exchange.attempts:
-            self.stats.record_request(exchange.client_address, now - exchange.started)
+            self.stats.record_request(exchange.client_address, seconds)
+        return seconds
 
     def cancel(self, exchange: Exchange) -> None:
         """The client left: upstream work for it ends, and nobody is blamed."""
-        attempt = exchange.attempt
-        if attempt is not None:
+        while exchange.attempt is not None:
+            attempt = exchange.attempt
             self.stats.failed[attempt.node.index, exchange.klass, "client_left"] += 1
             self._leave(attempt)
             self._upstreams[attempt.node.index].cancel(attempt)
-        if exchange.pending is not None:
-            exchange.pending.cancel()
-            exchange.pending = None
+        pending, exchange.pending = exchange.pending, None
+        if pending is not None:
+            pending.cancel()
         self._waiting.remove(exchange)
-        self._done(exchange, self._now())
+        self._count_done(exchange, self._now())
+
+    def tick(self, now: float) -> None:
+        """About once a second: what is figured out from counters, not per request."""
+        total = self.stats.requests + self.stats.in_flight
+        self._hedging.tick(total, now)
+        self._retrying.tick(total, now)
+        self._learner.expire(now)
 
 
 def _by_class(fast: float, slow: float) -> tuple[float, ...]:
     """A time per method class, indexed by it."""
     return tuple(slow if klass is SLOW else fast for klass in MethodClass)
-
-
-def _no_node(network: Network) -> Refusal:
-    return NO_NODE.saying(network.order.refusal or f"No valid endpoint available for network {network.name}")

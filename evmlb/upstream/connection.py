@@ -144,6 +144,11 @@ class Connection:
         self.sink = None
         self.transport.abortConnection()
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the answer that are held back."""
+        return self._size
+
     def forget(self) -> None:
         """Let go of the last request, which may be large, while nothing is under way."""
         self._request = None
@@ -166,6 +171,7 @@ class Connection:
 
     def _take(self, data: bytes) -> None:
         if self.sink is None:
+            self._pool.unasked += 1
             self.transport.abortConnection()  # nobody asked: what else will it say?
             return
         try:

@@ -64,6 +64,7 @@ class HttpUpstream:
         self.max_header_bytes = limits.max_header_bytes
         self.idle: list[Connection] = []
         self.losses = 0
+        self.unasked = 0  # answers that nobody had asked for: a second one to a request, or none's at all
         self.open: set[Connection] = set()
         self._waiting: deque[Request] = deque()
         self._connecting: set[defer.Deferred[Any]] = set()
@@ -184,6 +185,17 @@ class HttpUpstream:
             if request.sink is sink:
                 self._waiting.remove(request)
                 return
+
+    def redirect(self, sink: Sink, to: Sink) -> bool:
+        """Let another sink take the answer; False when nothing was sent yet, and the request is forgotten."""
+        flight = sink.flight
+        if flight is None or getattr(flight, "sink", None) is not sink:
+            self.cancel(sink)
+            return False
+        sink.flight = None
+        flight.sink = to  # type: ignore[attr-defined]
+        to.flight = flight
+        return True
 
     def release(self, connection: Connection, keep: bool) -> None:
         """A connection has done its request: give it the next one, keep it, or close it."""

@@ -68,11 +68,16 @@ class RequestHead(msgspec.Struct, frozen=True, gc=False):
     is_json: bool
     origin: bytes
     forwarded_for: bytes
+    is_marked: bool
     headers: Headers
 
     def value(self, name: bytes) -> bytes:
         """All values of a header joined by commas, empty when there is none."""
         return b", ".join(value for key, value in self.headers if key == name)
+
+
+_MARKS = (b"x-evmlb-explain", b"x-fast-track", b"x-high-priority", b"high_prio")
+"""Headers by which a client asks for another treatment of its request."""
 
 
 class ResponseHead(msgspec.Struct, frozen=True, gc=False):
@@ -197,6 +202,7 @@ def read_request_head(raw: bytes) -> RequestHead:
         is_json=_is_json(field(b"content-type", b"")),
         origin=origin,
         forwarded_for=field(b"x-forwarded-for", b""),
+        is_marked=any(name in collector.fields for name in _MARKS),
         headers=tuple(collector.headers),
     )
     request_heads.keep(raw, head)

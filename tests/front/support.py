@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from evmlb.front.front import Front
 from tests.support import FakeHead, Sent, UpstreamSpy, config
-from tests.test_routing import World
+from tests.routing.support import World
 
 BALANCE = b'{"jsonrpc":"2.0","id":1,"method":"eth_getBalance","params":[]}'
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from evmlb import polling
+from evmlb import examining
 from evmlb.config.parse import parse_config
 from evmlb.config.schema import LogLevel
 from evmlb.demo.faults import fault
@@ -125,12 +125,12 @@ class FaultsTests(TestCase):
 
     async def test_wrong_chain(self) -> None:
         """A node that serves another chain."""
-        self.patch(polling, "CHAIN_ID_SECONDS", 0.5)
+        self.patch(examining, "CHAIN_ID_SECONDS", 0.5)
         await self.check("wrong-chain")
 
     async def test_syncing(self) -> None:
         """A node that says that it is far from done."""
-        self.patch(polling, "SYNCING_SECONDS", 0.5)
+        self.patch(examining, "SYNCING_SECONDS", 0.5)
         await self.check("syncing")
 
     async def test_close(self) -> None:

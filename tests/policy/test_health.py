@@ -10,9 +10,9 @@ from evmlb.policy.health import Health
 from tests.support import run_property
 
 
-def after(word: str) -> Health:
+def after(word: str, fall: int = 2, rise: int = 2) -> Health:
     """The health after good (``g``) and bad (``b``) polls, single failed tries (``t``) and good requests (``r``)."""
-    health = Health()
+    health = Health(fall, rise)
     for letter in word:
         if letter == "g":
             health.observe_good()
@@ -25,7 +25,7 @@ def after(word: str) -> Health:
     return health
 
 
-def reference(word: str) -> bool | None:
+def reference(word: str, fall: int, rise: int) -> bool | None:
     """The theory, read off the whole history of polls."""
     up: bool | None = None
     ever = False
@@ -33,9 +33,9 @@ def reference(word: str) -> bool | None:
     for end in range(1, len(polls) + 1):
         last, past = polls[end - 1], "".join(polls[:end])
         run = len(past) - len(past.rstrip(last))
-        if last == "g" and up is not True and run >= (2 if ever else 1):
+        if last == "g" and up is not True and run >= (max(1, rise) if ever else 1):
             up = ever = True
-        elif last == "b" and run >= 2:
+        elif last == "b" and run >= max(1, fall):
             up = False
     return up
 
@@ -63,6 +63,22 @@ class HealthTests(SynchronousTestCase):
         self.assertFalse(after("gbbgbg").up)
         self.assertTrue(after("gbbgg").up)
 
+    def test_thresholds(self) -> None:
+        """Both numbers can be chosen; 0 acts as 1, and they are 2 unless chosen."""
+        self.assertEqual([after("g" + "b" * n, fall=3).up for n in (2, 3)], [True, False])
+        self.assertEqual([after("gbb" + "g" * n, rise=3).up for n in (2, 3)], [False, True])
+        self.assertEqual((after("gb", fall=0).up, after("gbbg", rise=0).up), (False, True))
+        health = Health()
+        health.observe_good()
+        health.observe_bad("x")
+        self.assertTrue(health.up)
+        health.observe_bad("x")
+        self.assertFalse(health.up)
+        health.observe_good()
+        self.assertFalse(health.up)
+        health.observe_good()
+        self.assertTrue(health.up)
+
     def test_suspicion(self) -> None:
         """A single failed try makes suspect but is no bad poll; a good poll or request clears it."""
         self.assertEqual(after("gttt").suspicion, "slow")
@@ -79,10 +95,10 @@ class HealthTests(SynchronousTestCase):
         """Whatever the history, up follows rise and fall, and suspect is whose last sign was bad."""
 
         @settings(max_examples=300, deadline=None)
-        @given(st.text("gbtr", max_size=30))
-        def check(word: str) -> None:
-            health = after(word)
-            assert health.up is reference(word)
+        @given(st.text("gbtr", max_size=30), st.integers(0, 4), st.integers(0, 4))
+        def check(word: str, fall: int, rise: int) -> None:
+            health = after(word, fall, rise)
+            assert health.up is reference(word, fall, rise)
             assert (health.suspicion is not None) == (word[-1:] in ("b", "t"))
 
         run_property(check)

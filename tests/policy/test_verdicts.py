@@ -1,125 +1,299 @@
-"""What the end of an attempt means: retry elsewhere and blame, apart."""
+"""What the end of an attempt means: the table against what nodes really say, and against itself."""
 
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from evmlb.config.rules import MAX_MESSAGE, Condition, VerdictRule, builtin_rules
 from evmlb.errors import Fault
 from evmlb.jsonrpc import Answer, AnswerKind
-from evmlb.methods import MethodClass
+from evmlb.methods import FAST, SLOW, UNSAFE, MethodClass, method_class
 from evmlb.policy.verdicts import (
     ANSWER,
     NULL_ELSEWHERE,
-    RULES,
+    OUT_OF_TIME,
+    Blame,
     Verdict,
-    judge_answer,
-    judge_error,
+    Verdicts,
     judge_fault,
-    judge_status,
+    provider_of,
+    words_of,
 )
 from tests.support import run_property
 
-# The texts are those that nodes and providers really send.
-ERRORS = {
-    "reverted": [
-        (3, "execution reverted: ERC20: transfer amount exceeds balance"),
-        (-32000, "execution reverted"),
-        (-32015, "VM execution error. revert"),
-        (-32603, "VM Exception while processing transaction: revert"),
-        (-32000, "invalid opcode: opcode 0xfe not defined"),
-        (-32000, "out of gas"),
-    ],
-    "transaction refused": [
-        (-32000, "insufficient funds for gas * price + value"),
-        (-32000, "nonce too low: next nonce 5, tx nonce 4"),
-        (-32000, "already known"),
-        (-32010, "AlreadyKnown: already imported"),
-        (-32000, "replacement transaction underpriced"),
-        (-32000, "intrinsic gas too low"),
-    ],
-    "filter unknown": [(-32000, "filter not found")],
-    "range too large": [
-        (-32005, "query returned more than 10000 results"),
-        (-32000, "block range is too wide"),
-        (-32602, "eth_getLogs is limited to a 10,000 range"),
-        (-32600, "Block range limit exceeded"),
-    ],
-    "rate limited": [
-        (-32005, "daily request count exceeded, request rate limited"),
-        (429, "slow down"),
-        (-32029, "Too many requests"),
-        (-32000, "Your app has exceeded its compute units per second capacity"),
-        (-32097, "quota exceeded"),
-    ],
-    "unauthorized": [(-32000, "invalid api key"), (-32600, "Must be authenticated!"), (-32001, "Unauthorized")],
-    "data missing": [
-        (-32000, "missing trie node 3f0 (path ) state 0x3f0 is not available"),
-        (-32000, "header not found"),
-        (-32001, "Unknown block"),
-        (-32000, "block not found"),
-        (-32000, "historical state abc is not available"),
-        (4444, "pruned history unavailable"),
-        (-32002, "No state available for block 0x1"),
-        (-32000, "distance to target block exceeds maximum proof window"),
-    ],
-    "unsupported": [
-        (-32601, "the method debug_x does not exist/is not available"),
-        (-32004, "whatever"),
-        (-32000, "Method eth_x not supported"),
-        (-32000, "rpc method is not whitelisted"),
-        (-32600, "Unsupported method: trace_block"),
-    ],
-    "the client's": [(-32602, "invalid argument 0: hex string of odd length"), (-32600, "x"), (-32700, "parse")],
-    "node timed out": [(-32000, "execution timeout: timed out"), (-32603, "context deadline exceeded")],
-    "node's inside": [(-32603, "Internal error"), (-32603, "")],
-    "anything else": [(-32000, "something nobody has seen"), (0, ""), (12345, "odd")],
-}
-WANTED = {  # retry, blame, informative, not executed
-    "reverted": (False, False, False, False),
-    "transaction refused": (False, False, False, False),
-    "filter unknown": (False, False, False, False),
-    "range too large": (True, False, True, True),
-    "rate limited": (True, True, False, True),
-    "unauthorized": (True, True, False, True),
-    "data missing": (True, False, True, True),
-    "unsupported": (True, False, True, True),
-    "the client's": (False, False, False, False),
-    "node timed out": (True, False, True, False),
-    "node's inside": (True, True, True, False),
-    "anything else": (True, False, True, False),
-}
+VERDICTS = Verdicts()
+RAW = "eth_sendRawTransaction"
+CORPUS = Path(__file__).resolve().parent / "corpus"
 
 
-def columns(verdict: Verdict) -> tuple[bool, bool, bool, bool]:
-    return (verdict.retry, verdict.blame, verdict.informative, verdict.not_executed)
+@dataclass(frozen=True)
+class Recorded:
+    """One answer of the corpus."""
+
+    reference: str
+    rule: str
+    status: int = 200
+    code: int = 0
+    message: str = ""
+    body: str | None = None
+    method: str = ""
+    provider: str = ""
+
+    @property
+    def klass(self) -> MethodClass:
+        return method_class(self.method) if self.method else FAST
+
+    def judge(self, verdicts: Verdicts) -> Verdict:
+        context: dict[str, Any] = {"method": self.method, "klass": self.klass, "provider": self.provider}
+        if self.body is not None:
+            return verdicts.judge_body(self.status, self.body, **context)
+        return verdicts.judge_error(self.code, self.message, status=self.status, **context)
 
 
-class ErrorTests(SynchronousTestCase):
-    def test_texts(self) -> None:
-        """The errors of real nodes get the verdict of their kind."""
-        for name, errors in ERRORS.items():
-            for code, message in errors:
-                verdict, rule = judge_error(code, message)
-                self.assertEqual((rule, columns(verdict)), (name, WANTED[name]), (code, message))
+def corpus() -> Iterator[Recorded]:
+    for path in sorted(CORPUS.glob("*.yaml")):
+        for group in yaml.safe_load(path.read_text()):
+            for answer in group["answers"]:
+                yield Recorded(group["reference"], **{**answer, "provider": str(answer.get("provider", ""))})
 
-    def test_every_rule(self) -> None:
-        """Every rule of the table has an error that shows it, and the last matches everything."""
-        self.assertEqual({rule.name for rule in RULES}, set(ERRORS))
-        self.assertTrue(RULES[-1].matches(-1, ""))
 
-    def test_case(self) -> None:
-        """Messages are read without regard to case."""
-        self.assertEqual(judge_error(-32000, "HEADER NOT FOUND")[1], "data missing")
+def matches(condition: Condition, recorded: Recorded) -> bool:
+    """Whether a condition is met, said as plainly as can be: the oracle for the compiled table."""
+    patterns = condition.bodies or condition.texts
+    text = recorded.message if recorded.body is None else recorded.body
+    globs = [glob.replace("*", ".*") for glob in condition.methods]
+    return (
+        condition.is_about_bodies == (recorded.body is not None)
+        and (not condition.codes or recorded.code in condition.codes)
+        and (not condition.statuses or recorded.status in condition.statuses)
+        and (not condition.classes or recorded.klass in condition.classes)
+        and (not condition.providers or recorded.provider in condition.providers)
+        and (not globs or any(re.fullmatch(glob, recorded.method) for glob in globs))
+        and (not patterns or any(re.search(pattern, text, re.IGNORECASE | re.ASCII) for pattern in patterns))
+    )
+
+
+class CorpusTests(SynchronousTestCase):
+    def test_rules(self) -> None:
+        """Every recorded answer matches the rule that is meant for its kind."""
+        wrong = [(r, r.judge(VERDICTS).rule) for r in corpus() if r.judge(VERDICTS).rule != r.rule]
+        self.assertEqual(wrong, [])
+
+    def test_oracle(self) -> None:
+        """The compiled table finds the same rule as trying each condition plainly, one after the other."""
+        table = [(rule.name, condition) for rule in builtin_rules() for condition in rule.conditions]
+        for recorded in corpus():
+            first = next(name for name, condition in table if matches(condition, recorded))
+            self.assertEqual(recorded.judge(VERDICTS).rule, first, recorded)
+
+    def test_size_and_references(self) -> None:
+        """There are at least 150 answers, and each says where it is from."""
+        answers = list(corpus())
+        self.assertGreaterEqual(len(answers), 150)
+        form = re.compile(r"https://\S+|[\w.-]+/[\w.-]+(#\d+| .+)")
+        self.assertEqual([a.reference for a in answers if not form.match(a.reference)], [])
+
+    def test_no_rule_is_shadowed(self) -> None:
+        """Every rule is the first to match some recorded answer: none is there in vain, none hides behind another."""
+        reached = {recorded.judge(VERDICTS).rule for recorded in corpus()}
+        self.assertEqual({rule.name for rule in builtin_rules()} - reached, set())
+
+    def test_every_client_and_provider(self) -> None:
+        """The corpus has answers of all the clients, and of the big providers."""
+        files = {path.stem for path in CORPUS.glob("*.yaml")}
+        self.assertLessEqual({"geth", "nethermind", "erigon", "besu", "reth", "simulators", "providers"}, files)
+        providers = {recorded.provider for recorded in corpus()}
+        self.assertLessEqual({"alchemy", "infura", "quicknode", "ankr", "drpc", "chainstack", "anvil"}, providers)
+
+
+class TableTests(SynchronousTestCase):
+    """What the built-in rules say, by the kinds of the design."""
+
+    def verdict(self, message: str, code: int = -32000, method: str = "eth_getBalance", **context: Any) -> Verdict:
+        return VERDICTS.judge_error(code, message, method=method, klass=method_class(method), **context)
+
+    def test_names(self) -> None:
+        """A rule has its own name, its description, and a verdict that carries the name."""
+        names = [rule.name for rule in builtin_rules()]
+        self.assertEqual(len(names), len(set(names)))
+        self.assertEqual([rule.name for rule in builtin_rules() if rule.verdict.rule != rule.name], [])
+        self.assertEqual([rule.name for rule in builtin_rules() if not rule.description], [])
+
+    def test_the_clients(self) -> None:
+        """Reverts, refusals and bad parameters are the client's: nobody else is asked, nobody blamed."""
+        for message in (
+            "execution reverted: rate limit exceeded",
+            "insufficient funds for transfer",
+            "filter not found",
+        ):
+            self.assertEqual(replace(self.verdict(message), rule=""), ANSWER, message)
+        self.assertEqual(replace(self.verdict("hex string of odd length", -32602), rule=""), ANSWER)
+
+    def test_a_revert_with_the_code_of_an_internal_error(self) -> None:
+        """-32603 with the text of a revert is the client's answer; bare, it blames."""
+        revert = "VM Exception while processing transaction: revert"
+        self.assertIsNone(self.verdict(revert, -32603).fault)
+        bare = self.verdict("", -32603)
+        self.assertEqual((bare.retry, bare.blame, bare.informative), (True, Blame.FAILURE, True))
+
+    def test_sends(self) -> None:
+        """What is known already is a success, a used nonce wants a look: for raw transactions only."""
+        self.assertTrue(self.verdict("already known", method=RAW).success)
+        self.assertTrue(self.verdict("nonce too low", method=RAW).verify)
+        for message in ("already known", "nonce too low"):
+            self.assertEqual(replace(self.verdict(message, method="eth_sendTransaction"), rule=""), ANSWER)
+
+    def test_unknown_transaction_type(self) -> None:
+        """'Unknown transaction' is not 'known transaction'."""
+        self.assertFalse(self.verdict("Unknown transaction type not supported", -32602, RAW).success)
+
+    def test_missing_data(self) -> None:
+        """What is missing is asked elsewhere without blame; only what may still come is waited for."""
+        for message, yet in (("header not found", True), ("missing trie node 3f (path )", False), ("pruned", False)):
+            verdict = self.verdict(message)
+            self.assertEqual((verdict.fault, verdict.blame), (Fault.MISSING_DATA, Blame.NONE))
+            self.assertEqual((verdict.retry, verdict.not_executed, verdict.informative), (True, True, True))
+            self.assertEqual((verdict.not_there_yet, verdict.retry_here), (yet, yet), message)
+
+    def test_limits(self) -> None:
+        """Rate limits hold off and do not blame; a bill that is not paid, or a key that is not good, blames."""
+        limited = self.verdict("slow down", 429)
+        self.assertEqual((limited.fault, limited.limited, limited.blame), (Fault.RATE_LIMITED, True, Blame.NONE))
+        for message in ("Monthly capacity limit exceeded.", "invalid api key"):
+            verdict = self.verdict(message)
+            self.assertEqual((verdict.limited, verdict.blame, verdict.retry), (False, Blame.FAILURE, True))
+
+    def test_codes_of_besu(self) -> None:
+        """Codes that others use for limits and methods are transactions' at Besu: the text decides before the code."""
+        for code, message in (
+            (-32004, "Upfront cost exceeds account balance"),
+            (-32005, "Transaction gas limit exceeds block gas limit"),
+        ):
+            self.assertEqual(self.verdict(message, code).rule, "transaction refused")
+
+    def test_methods(self) -> None:
+        """A method that a node lacks is remembered, and the client gets the usual code; dRPC's is not remembered."""
+        verdict = self.verdict("Method eth_foo is not supported", -32004)
+        self.assertEqual((verdict.fault, verdict.unsupported, verdict.client_code), (Fault.UNSUPPORTED, True, -32601))
+        self.assertFalse(self.verdict("unsupported method", provider="drpc").unsupported)
+
+    def test_ranges(self) -> None:
+        """A range that is too large for a node could be split."""
+        verdict = self.verdict("query returned more than 10000 results", -32005, "eth_getLogs")
+        self.assertEqual((verdict.fault, verdict.split, verdict.blame), (Fault.REJECTED, True, Blame.NONE))
+
+    def test_timeouts(self) -> None:
+        """A node that gives up is asked last where it should have been quick; slow calls blame nobody."""
+        self.assertEqual(self.verdict("execution timeout").blame, Blame.SUSPECT)
+        slow = self.verdict("execution timeout", method="debug_traceTransaction")
+        self.assertEqual((slow.blame, slow.retry), (Blame.NONE, True))
+
+    def test_unknown(self) -> None:
+        """An error that no rule knows is asked elsewhere, blames nobody, and is shown when nothing better comes."""
+        verdict = self.verdict("something nobody has seen", 12345)
+        self.assertEqual((verdict.rule, verdict.retry, verdict.blame), ("unknown error", True, Blame.NONE))
+        self.assertEqual((verdict.informative, verdict.not_executed), (True, False))
 
     def test_anything(self) -> None:
-        """Every code and message has a verdict."""
+        """Every code, message, status, method and provider has a verdict of the table, and nothing is raised."""
+        klasses = st.sampled_from(tuple(MethodClass))
 
-        @given(st.integers(), st.text())
-        def check(code: int, message: str) -> None:
-            verdict, _ = judge_error(code, message)
-            self.assertTrue(verdict.fault is not None or verdict is ANSWER)
+        @given(st.integers(), st.text(), st.integers(), st.text(), klasses, st.text())
+        def check(code: int, text: str, status: int, method: str, klass: MethodClass, provider: str) -> None:
+            context: dict[str, Any] = {"method": method, "klass": klass, "provider": provider}
+            self.assertTrue(VERDICTS.judge_error(code, text, status=status, **context).rule)
+            self.assertIsNotNone(VERDICTS.judge_body(status, text, **context).fault)
 
         run_property(check)
+
+    def test_long_messages(self) -> None:
+        """What a message says after its first thousand characters is not looked at."""
+        self.assertEqual(self.verdict("x" * (MAX_MESSAGE - 16) + "header not found").rule, "not there yet")
+        self.assertEqual(self.verdict("x" * (MAX_MESSAGE - 15) + "header not found").rule, "unknown error")
+
+
+class OrderTests(SynchronousTestCase):
+    def rule(self, name: str, verdict: Verdict, **condition: Any) -> VerdictRule:
+        return VerdictRule(name=name, verdict=replace(verdict, rule=name), conditions=(Condition(**condition),))
+
+    def test_own_rules_come_first(self) -> None:
+        """A rule of the user's is tried before the built-in ones, and leaves the rest to them."""
+        verdicts = Verdicts([self.rule("mine", ANSWER, texts=("header not found",), providers=frozenset({"geth"}))])
+        self.assertEqual(verdicts.judge_error(-32000, "header not found", provider="geth").rule, "mine")
+        self.assertEqual(verdicts.judge_error(-32000, "header not found").rule, "not there yet")
+
+    def test_first_match_wins(self) -> None:
+        """Of two rules that match, the first counts."""
+        verdicts = Verdicts([self.rule("a", ANSWER, texts=("head",)), self.rule("b", ANSWER, texts=("header",))])
+        self.assertEqual(verdicts.judge_error(0, "HEADER").rule, "a")
+
+    def test_every_part_counts(self) -> None:
+        """A condition is met only when each of its parts is."""
+        verdicts = Verdicts(
+            [
+                self.rule(
+                    "all",
+                    ANSWER,
+                    codes=frozenset({7}),
+                    texts=("x", "y"),
+                    statuses=frozenset({500}),
+                    methods=("eth_get*", "net_*"),
+                    classes=frozenset({FAST}),
+                    providers=frozenset({"geth"}),
+                )
+            ]
+        )
+        good: dict[str, Any] = {"status": 500, "method": "eth_getBalance", "klass": FAST, "provider": "geth"}
+        self.assertEqual(verdicts.judge_error(7, "a y", **good).rule, "all")
+        self.assertNotEqual(verdicts.judge_error(8, "a y", **good).rule, "all")
+        self.assertNotEqual(verdicts.judge_error(7, "a z", **good).rule, "all")
+        for other in ({"status": 200}, {"method": "eth_call"}, {"klass": SLOW}, {"provider": ""}):
+            self.assertNotEqual(verdicts.judge_error(7, "a y", **{**good, **other}).rule, "all", other)
+
+    def test_words(self) -> None:
+        """The words that are looked for before a pattern are in everything that the pattern matches."""
+        for pattern, words in (
+            (r"block.{0,90}not found", "not found"),
+            (r"(?<!un)Known Transaction", "known transaction"),
+            (r"max(imum)? block range", " block range"),
+            (r"a|bcd", ""),
+            (r"limited to (a |0 - )?[\d,.]{1,20}k? ?(block|range)", "limited to "),
+            (r"pool\(stale\)", "stale"),
+            (r"colou?r", "colo"),
+            (r"^mined$", "mined"),
+            (r"größe.*", ""),
+            ("foo.*?barbaz", "barbaz"),
+            ("fooa??barr", "barr"),
+            ("a{2}?bbb", "bbb"),
+            (r"\x41bcd", ""),
+            (r"\N{LATIN SMALL LETTER A}b", ""),
+            ("(?x) a b", ""),
+        ):
+            self.assertEqual(words_of(pattern), words)
+
+    def test_words_of_any_pattern(self) -> None:
+        """No pattern matches a text without its words."""
+
+        @given(st.text(alphabet="ab()[^]?*+|.{1,}\\", min_size=1, max_size=10), st.text(alphabet="ab?", max_size=8))
+        def check(pattern: str, text: str) -> None:
+            try:
+                found = re.search(pattern, text)
+            except re.error:
+                return
+            if found:
+                self.assertIn(words_of(pattern), text)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # Python's, about sets that may one day mean something else
+            run_property(check)
 
 
 class AnswerTests(SynchronousTestCase):
@@ -127,74 +301,155 @@ class AnswerTests(SynchronousTestCase):
         """A result, and a null, is the client's, whatever the status."""
         for kind in (AnswerKind.RESULT, AnswerKind.NULL):
             for status in (200, 404, 500):
-                self.assertIs(judge_answer(status, Answer(kind)), ANSWER)
+                self.assertIs(VERDICTS.judge_answer(status, Answer(kind)), ANSWER)
+
+    def test_errors(self) -> None:
+        """A JSON-RPC error is judged by its body, whatever the status; with what is known of the call and the node."""
+        error = Answer(AnswerKind.ERROR, -32000, "already known")
+        for status in (200, 400, 500):
+            self.assertEqual(VERDICTS.judge_answer(status, error, method=RAW).rule, "transaction known")
+        limit = Answer(AnswerKind.ERROR, -32007, "")
+        self.assertTrue(VERDICTS.judge_answer(200, limit, provider="quicknode").limited)
+        timeout = Answer(AnswerKind.ERROR, -32000, "timed out")
+        self.assertEqual(VERDICTS.judge_answer(200, timeout, klass=SLOW).rule, "slow call timed out")
+
+    def test_errors_without_words(self) -> None:
+        """An error that says nothing, or what nobody knows, is judged by a status that does."""
+        for status, rule in ((402, "billing"), (429, "rate limited"), (403, "unauthorized by status")):
+            self.assertEqual(VERDICTS.judge_answer(status, Answer(AnswerKind.ERROR, 0, "")).rule, rule)
 
     def test_statuses(self) -> None:
         """A body that is no JSON-RPC is judged by its status."""
-        garbage = Answer(AnswerKind.GARBAGE)
-        for status, fault, retry, blame, not_executed in (
-            (200, Fault.GARBAGE, True, True, False),
-            (301, Fault.HTTP_ERROR, True, True, False),
-            (400, Fault.REJECTED, True, False, True),
-            (401, Fault.UNAUTHORIZED, True, True, True),
-            (402, Fault.RATE_LIMITED, True, True, True),
-            (403, Fault.UNAUTHORIZED, True, True, True),
-            (404, Fault.HTTP_ERROR, True, True, True),
-            (413, Fault.REJECTED, True, False, True),
-            (415, Fault.REJECTED, True, False, True),
-            (422, Fault.REJECTED, True, False, True),
-            (429, Fault.RATE_LIMITED, True, True, True),
-            (500, Fault.HTTP_ERROR, True, True, False),
-            (502, Fault.HTTP_ERROR, True, True, False),
-            (503, Fault.HTTP_ERROR, True, True, False),
-            (504, Fault.HTTP_ERROR, True, True, False),
-            (599, Fault.HTTP_ERROR, True, True, False),
+        for status, fault, blame, limited, not_executed in (
+            (200, Fault.GARBAGE, Blame.FAILURE, False, False),
+            (204, Fault.GARBAGE, Blame.FAILURE, False, False),
+            (301, Fault.HTTP_ERROR, Blame.FAILURE, False, False),
+            (400, Fault.REJECTED, Blame.NONE, False, True),
+            (401, Fault.UNAUTHORIZED, Blame.FAILURE, False, True),
+            (402, Fault.UNAUTHORIZED, Blame.FAILURE, False, True),
+            (403, Fault.UNAUTHORIZED, Blame.FAILURE, False, True),
+            (404, Fault.HTTP_ERROR, Blame.FAILURE, False, True),
+            (405, Fault.HTTP_ERROR, Blame.FAILURE, False, True),
+            (413, Fault.REJECTED, Blame.NONE, False, True),
+            (415, Fault.REJECTED, Blame.NONE, False, True),
+            (422, Fault.REJECTED, Blame.NONE, False, True),
+            (429, Fault.RATE_LIMITED, Blame.NONE, True, True),
+            (500, Fault.HTTP_ERROR, Blame.FAILURE, False, False),
+            (503, Fault.HTTP_ERROR, Blame.FAILURE, False, False),
+            (999, Fault.HTTP_ERROR, Blame.FAILURE, False, False),
         ):
-            verdict = judge_answer(status, garbage)
+            verdict = VERDICTS.judge_answer(status, Answer(AnswerKind.GARBAGE))
+            self.assertTrue(verdict.retry)
             self.assertEqual(
-                (verdict.fault, verdict.retry, verdict.blame, verdict.not_executed),
-                (fault, retry, blame, not_executed),
+                (verdict.fault, verdict.blame, verdict.limited, verdict.not_executed),
+                (fault, blame, limited, not_executed),
                 status,
             )
 
+    def test_pages(self) -> None:
+        """The words of a page count only where a rule asks for them: limits and bills."""
+        garbage = Answer(AnswerKind.GARBAGE)
+        self.assertEqual(VERDICTS.judge_answer(500, garbage, text="<h1>header not found</h1>").rule, "bad status")
+        self.assertTrue(VERDICTS.judge_answer(403, garbage, text="Rate limit reached").limited)
+        self.assertEqual(VERDICTS.judge_answer(429, garbage, text="monthly quota used up").rule, "billing")
+
     def test_members(self) -> None:
-        """A batch of errors fails only when all of them are the node's; it blames only when all of them do."""
+        """A batch of errors fails only when all of them are the node's; it blames or holds off only when all do."""
 
         def judge(*codes: int) -> Verdict:
             errors = tuple(Answer(AnswerKind.ERROR, code, "x") for code in codes)
-            return judge_answer(200, Answer(AnswerKind.ERROR, codes[0], "x", errors=errors))
+            return VERDICTS.judge_answer(200, Answer(AnswerKind.ERROR, codes[0], "x", errors=errors))
 
-        self.assertEqual(columns(judge(-32603, -32603)), (True, True, True, False))
-        self.assertEqual(columns(judge(-32603, -32601)), (True, False, True, False))
-        self.assertEqual(columns(judge(-32005, -32005)), (True, True, False, True))
-        self.assertEqual(columns(judge(-32005, -32603)), (True, True, True, False))
+        def columns(verdict: Verdict) -> tuple[bool, Blame, bool, bool, bool, bool]:
+            unsupported, limited = verdict.unsupported, verdict.limited
+            return (verdict.retry, verdict.blame, verdict.informative, verdict.not_executed, unsupported, limited)
+
+        self.assertEqual(columns(judge(-32603, -32603)), (True, Blame.FAILURE, True, False, False, False))
+        self.assertEqual(columns(judge(-32603, -32601)), (True, Blame.NONE, True, False, False, False))
+        self.assertEqual(columns(judge(-32601, -32601)), (True, Blame.NONE, True, True, False, False))
+        self.assertEqual(columns(judge(-32005, -32005)), (True, Blame.NONE, False, True, False, True))
+        self.assertEqual(columns(judge(-32005, -32603)), (True, Blame.NONE, True, False, False, False))
         self.assertIs(judge(-32603, -32602, -32603), ANSWER)
-        self.assertEqual(judge(-32603), judge_error(-32603, "x")[0])
+        self.assertEqual(judge(-32603), VERDICTS.judge_error(-32603, "x"))
 
     def test_opaque(self) -> None:
-        """For what is not JSON-RPC only gateway errors and limits are tried elsewhere, and nobody is blamed."""
+        """For what is not JSON-RPC only gateway errors and limits are tried elsewhere; nobody is blamed or held off."""
         for status in (200, 204, 301, 400, 404, 500, 501):
-            self.assertIs(judge_status(status), ANSWER)
+            self.assertIs(VERDICTS.judge_status(status), ANSWER)
         for status in (429, 502, 503, 504):
-            self.assertEqual((judge_status(status).retry, judge_status(status).blame), (True, False))
+            verdict = VERDICTS.judge_status(status)
+            self.assertEqual((verdict.retry, verdict.blame, verdict.limited), (True, Blame.NONE, False))
 
 
 class FaultTests(SynchronousTestCase):
     def test_transport(self) -> None:
         """Transport faults blame and are tried elsewhere; unsafe calls only if nothing can have been received."""
         for fault in (Fault.UNREACHABLE, Fault.DISCONNECTED, Fault.GARBAGE, Fault.STALLED, Fault.TIMED_OUT):
-            verdict = judge_fault(fault, MethodClass.FAST)
-            self.assertEqual((verdict.retry, verdict.blame), (True, True))
-            self.assertTrue(verdict.permits_retry(MethodClass.SLOW))
-            self.assertEqual(verdict.permits_retry(MethodClass.UNSAFE), fault is Fault.UNREACHABLE)
-            self.assertTrue(judge_fault(fault, MethodClass.UNSAFE, sent=False).permits_retry(MethodClass.UNSAFE))
+            verdict = judge_fault(fault, FAST)
+            self.assertEqual((verdict.retry, verdict.blame), (True, Blame.FAILURE))
+            self.assertTrue(verdict.permits_retry(True))
+            self.assertEqual(verdict.permits_retry(False), fault is Fault.UNREACHABLE)
+            self.assertTrue(judge_fault(fault, UNSAFE, sent=False).permits_retry(False))
 
     def test_slow_timeout(self) -> None:
         """A slow call's timeout is neither repeated nor blamed; its other faults are."""
-        verdict = judge_fault(Fault.TIMED_OUT, MethodClass.SLOW)
-        self.assertEqual((verdict.fault, verdict.retry, verdict.blame), (Fault.TIMED_OUT, False, False))
-        self.assertTrue(judge_fault(Fault.STALLED, MethodClass.SLOW).blame)
+        self.assertIs(judge_fault(Fault.TIMED_OUT, SLOW), OUT_OF_TIME)
+        self.assertEqual((OUT_OF_TIME.retry, OUT_OF_TIME.blame), (False, Blame.NONE))
+        self.assertTrue(judge_fault(Fault.STALLED, SLOW).blame)
 
     def test_null(self) -> None:
-        """A doubted null is asked elsewhere without blame, and is worth showing."""
-        self.assertEqual(columns(NULL_ELSEWHERE), (True, False, True, False))
+        """A doubted null is asked elsewhere without blame, is worth showing, and may still become more."""
+        null = NULL_ELSEWHERE
+        self.assertEqual((null.retry, null.blame, null.informative), (True, Blame.NONE, True))
+        self.assertTrue(null.not_there_yet)
+
+    def test_permits_retry(self) -> None:
+        """What permits no retry permits none for any call."""
+        self.assertFalse(Verdict(not_executed=True).permits_retry(True))
+
+
+class ProviderTests(SynchronousTestCase):
+    def test_configured(self) -> None:
+        """What is configured counts, in lower case."""
+        self.assertEqual(provider_of("mainnet.infura.io", "Geth/v1.13", "Alchemy"), "alchemy")
+
+    def test_hosts(self) -> None:
+        """A provider is known by the end of the host's name, whole labels only."""
+        for host, provider in (
+            ("eth-mainnet.g.alchemy.com", "alchemy"),
+            ("eth-mainnet.alchemyapi.io.", "alchemy"),
+            ("MAINNET.INFURA.IO", "infura"),
+            ("broken-icy-mountain.quiknode.pro", "quicknode"),
+            ("rpc.ankr.com", "ankr"),
+            ("lb.drpc.org", "drpc"),
+            ("ethereum-mainnet.core.chainstack.com", "chainstack"),
+            ("nd-1.p2pify.com", "chainstack"),
+            ("ethereum-rpc.publicnode.com", "publicnode"),
+            ("cloudflare-eth.com", "cloudflare"),
+            ("eth.rpc.hypersync.xyz", "envio"),
+            ("notalchemy.com", ""),
+            ("alchemy.com.example.net", ""),
+            ("localhost", ""),
+            ("10.0.0.1", ""),
+            ("", ""),
+        ):
+            self.assertEqual(provider_of(host, None, None), provider, host)
+
+    def test_clients(self) -> None:
+        """Otherwise the client's family counts, by its own name for itself."""
+        for version, client in (
+            ("Geth/v1.13.14-stable-2bd6bd01/linux-amd64/go1.21.7", "geth"),
+            ("op-geth/v1.101411.0/linux-amd64", "op-geth"),
+            ("Nethermind/v1.25.4+20b10b35/linux-x64/dotnet8.0.2", "nethermind"),
+            ("erigon/3.0.0/linux-amd64/go1.23", "erigon"),
+            ("besu/v24.1.0/linux-x86_64/openjdk-java-17", "besu"),
+            ("reth/v1.1.0/x86_64-unknown-linux-gnu", "reth"),
+            ("anvil/v0.2.0", "anvil"),
+            ("HardhatNetwork/2.22.0/@ethereumjs/vm/6", "hardhat"),
+            ("bor/v1.2.3/linux-amd64", "bor"),
+            ("nitro/v2.3.0/linux-amd64", "nitro"),
+            ("Unheard/of", ""),
+            ("", ""),
+            (None, ""),
+        ):
+            self.assertEqual(provider_of("10.0.0.1", version, None), client, version)

@@ -1,0 +1,121 @@
+"""Whether a request that failed goes on, after what pause, and what its client gets in the end.
+
+* Each eligible node of the serving tier and one of the next is tried, and at least 1 + ``rpc_retries``.
+* Retries must not double the load of a network that is broken. So those that turn out to be *in vain* are charged to a
+  budget (20 % of the requests, and never less than 10 a second): a retry that helps costs nothing, however many there
+  are at the moment a node dies. Finagle's ``RetryBudget`` and eRPC's count all of them, and so give up requests that
+  the next node would have answered.
+* Outside the budget stands what costs a node nothing: a request that was surely not carried out, and one whose failure
+  blames nobody (a pruned node, a method that is not there).
+* With nobody untried left, two things may change by themselves: a node that could not be reached may be back in a
+  moment, and a block that is not there yet may be there after a part of a block time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import orjson
+
+from evmlb.errors import Fault
+from evmlb.exchange import Exchange
+from evmlb.network import Network
+from evmlb.node import Node
+from evmlb.policy.blocks import block_reference, recent
+from evmlb.policy.budget import Budget
+from evmlb.policy.verdicts import Verdict
+from evmlb.stats import NetworkStats
+
+AGAIN_SECONDS = 0.1
+"""The pause before a node is asked again that failed already, when there is no other; doubles each time."""
+NEWS_SHARE = 0.5
+"""The part of a block time that is waited for data which is not there yet."""
+NEWS_SECONDS = (0.1, 2.0)
+"""At least, and at most."""
+UNKNOWN_BLOCK_TIME_SECONDS = 1.0
+
+
+class Retrying:
+    """The retries of one network."""
+
+    def __init__(self, network: Network, stats: NetworkStats) -> None:
+        config = network.config.retry_budget
+        self._network = network
+        self._stats = stats
+        self._tries = 1 + network.config.rpc_retries
+        self.budget = Budget(config.budget_percent, config.budget_min_per_second)
+
+    def tick(self, total_requests: int, now: float) -> None:
+        """About once a second."""
+        self.budget.tick(total_requests, now)
+
+    def untried(self, exchange: Exchange, eligible: Sequence[Node]) -> Sequence[Node]:
+        """Those of the ``eligible`` nodes that are worth an attempt.
+
+        As many as configured, yet in any case each of the serving tier, one of the next, and each that is ejected: it
+        may be well again.
+        """
+        if exchange.attempts < self._tries or not eligible:
+            return eligible
+        order = self._network.order
+        had_reserve = any(node in order.reserve for node in exchange.tried)
+        return [node for node in eligible if not had_reserve or node not in order.reserve]
+
+    def affords(self, exchange: Exchange, now: float) -> bool:
+        """Whether the budget has room for a retry after the last verdict; it is charged then."""
+        verdict = exchange.verdicts[-1]
+        if not verdict.blame or verdict.not_executed:
+            return True
+        if not self.budget.may_spend(self._stats.requests + self._stats.in_flight, now):
+            self._stats.retries_denied += 1
+            return False
+        self.budget.spend(now)
+        exchange.charged += 1
+        return True
+
+    def refund(self, exchange: Exchange, now: float) -> None:
+        """The last retry helped: none was in vain."""
+        for _ in range(exchange.charged):
+            self.budget.refund(now)
+        exchange.charged = 0
+
+    def pause_seconds(self, exchange: Exchange) -> float | None:
+        """How long to wait before all nodes may be asked anew; None when nothing is to be hoped for."""
+        verdict = exchange.verdicts[-1]
+        if any(verdict.not_there_yet for verdict in exchange.verdicts):
+            return self._news_pause(exchange)
+        passes = verdict.retry_here or verdict.fault in (Fault.UNREACHABLE, Fault.DISCONNECTED)
+        if not passes or exchange.saved is not None or exchange.attempts >= self._tries:
+            return None
+        return float(AGAIN_SECONDS * 2 ** max(0, exchange.attempts - len(set(exchange.tried))))
+
+    def _news_pause(self, exchange: Exchange) -> float | None:
+        if exchange.paused or exchange.call is None or not self._may_come(exchange):
+            return None
+        exchange.paused = True
+        block_time = self._network.block_time_seconds or UNKNOWN_BLOCK_TIME_SECONDS
+        least, most = NEWS_SECONDS
+        return min(max(least, NEWS_SHARE * block_time), most)
+
+    def _may_come(self, exchange: Exchange) -> bool:
+        """Whether what was missing is at the tip of the chain."""
+        call = exchange.call
+        return call is not None and recent(block_reference(call.method, call.params), self._network.chainhead)
+
+    def outward(self, exchange: Exchange, verdict: Verdict, parts: list[bytes]) -> list[bytes]:
+        """The body of an error as the client gets it: as it is, but for a code that a rule replaces."""
+        call = exchange.call
+        if verdict.client_code is None or call is None or call.members is not None:
+            return parts
+        try:
+            error = orjson.loads(b"".join(parts))["error"]
+            error["code"] = verdict.client_code
+        except (ValueError, KeyError, TypeError):
+            return parts
+        return [b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call.id or b"null", orjson.dumps(error))]
+
+
+def outvoted(verdict: Verdict) -> Verdict:
+    """The verdict on one node's refusal of a transaction that others are being asked to take as well."""
+    return replace(verdict, fault=Fault.RPC_ERROR, informative=True, retry=False)

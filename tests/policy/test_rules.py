@@ -1,0 +1,203 @@
+"""Reading verdict rules: good ones, and each fault with path and line; patterns that cannot take long."""
+
+import math
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from evmlb.config import tree
+from evmlb.config.reading import Place, Reading
+from evmlb.config.rules import MAX_COST, MAX_PATTERN, Blame, Condition, VerdictRule, builtin_rules, cost_of, read_rules
+from evmlb.errors import Fault
+from evmlb.methods import FAST, UNSAFE
+from tests.support import run_property
+
+GOOD = """
+- name: mine
+  description: >
+    What is said here
+    comes in one line.
+  when:
+    - {status: [429, 5xx], code: [-32000, 7], text: too busy, methods: [eth_*, net_version], class: [fast, unsafe]}
+    - {provider: Alchemy, text: ["a+ b", c]}
+    - {status: any, body: gone fishing}
+  then:
+    fault: rate_limited
+    retry: yes
+    blame: suspect
+    limited: true
+    client_code: -32005
+"""
+
+
+def read(text: str) -> tuple[tuple[VerdictRule, ...], list[str]]:
+    """The rules in a text, and its faults as ``LINE path: message``."""
+    reading = Reading({})
+    rules = read_rules(Place(reading, "verdicts", tree.parse_tree(text) or tree.Sequence(1)))
+    return rules, [f"{fault.line} {fault.path}: {fault.message}" for fault in (*reading.faults, *reading.unknown)]
+
+
+class ReadingTests(SynchronousTestCase):
+    def test_good(self) -> None:
+        """Everything that a rule can say arrives in its value."""
+        (rule,), faults = read(GOOD)
+        self.assertEqual(faults, [])
+        self.assertEqual((rule.name, rule.description), ("mine", "What is said here comes in one line."))
+        first, second, third = rule.conditions
+        self.assertEqual(first.statuses, frozenset({429, *range(500, 600)}))
+        self.assertEqual(first.codes, frozenset({-32000, 7}))
+        self.assertEqual((first.texts, first.methods), (("too busy",), ("eth_*", "net_version")))
+        self.assertEqual(first.classes, frozenset({FAST, UNSAFE}))
+        self.assertEqual(second, Condition(providers=frozenset({"alchemy"}), texts=("a+ b", "c")))
+        self.assertEqual((third.statuses, third.bodies), (frozenset(range(100, 1000)), ("gone fishing",)))
+        self.assertEqual([c.is_about_bodies for c in rule.conditions], [False, False, True])
+        verdict = rule.verdict
+        self.assertEqual((verdict.rule, verdict.fault, verdict.retry), ("mine", Fault.RATE_LIMITED, True))
+        self.assertEqual((verdict.blame, verdict.limited, verdict.client_code), (Blame.SUSPECT, True, -32005))
+        self.assertFalse(verdict.informative)
+
+    def test_without_columns(self) -> None:
+        """A rule without columns leaves the answer to the client."""
+        (rule,), faults = read("[{name: a, when: {code: 1}}]")
+        self.assertEqual((faults, rule.verdict.fault, rule.verdict.retry), ([], None, False))
+
+    def test_inherit(self) -> None:
+        """A rule takes over the verdict of a built-in rule, or of one above it, and changes some columns."""
+        (a, b), faults = read(
+            "- {name: a, inherit: pruned, when: {text: x}, then: {blame: suspect}}\n"
+            "- {name: b, inherit: a, when: {text: y}, then: {fault: none, retry: no, blame: none}}"
+        )
+        self.assertEqual(faults, [])
+        self.assertEqual((a.verdict.fault, a.verdict.retry, a.verdict.rule), (Fault.MISSING_DATA, True, "a"))
+        self.assertEqual((a.verdict.blame, a.verdict.informative), (Blame.SUSPECT, True))
+        self.assertEqual((b.verdict.fault, b.verdict.retry, b.verdict.blame), (None, False, Blame.NONE))
+        self.assertTrue(b.verdict.informative)
+
+    def test_client_code_is_taken_back(self) -> None:
+        """``none`` takes an inherited code back."""
+        (rule,), _ = read("[{name: a, inherit: method unsupported, when: {code: 1}, then: {client_code: none}}]")
+        self.assertIsNone(rule.verdict.client_code)
+
+    def test_faults(self) -> None:
+        """Whatever cannot be meant is a fault that says where it is and what was expected."""
+        for text, expected in (
+            ("[{when: {code: 1}}]", "1 verdicts[0]: expected the key name"),
+            ("[{name: a}]", "1 verdicts[0]: expected the key when"),
+            ("[{name: a, when: {}}]", "1 verdicts[0].when: expected at least one of status, code, text"),
+            ("[{name: a, when: [{code: 1}, 7]}]", "1 verdicts[0].when[1]: expected keys and values"),
+            ("[7]", "1 verdicts[0]: expected keys and values"),
+            ("[{name: a, when: {code: x}}]", "1 verdicts[0].when.code: expected a whole number"),
+            ("[{name: a, when: {status: 42}}]", "1 verdicts[0].when.status: expected an HTTP status"),
+            ("[{name: a, when: {status: [200, x]}}]", "1 verdicts[0].when.status[1]: expected an HTTP status"),
+            ('[{name: a, when: {text: "(x"}}]', "1 verdicts[0].when.text: expected a regular expression: missing )"),
+            ("[{name: a, when: {text: (a+)+}}]", "1 verdicts[0].when.text: expected bounded repeats"),
+            (f"[{{name: a, when: {{text: .{'x' * MAX_PATTERN}}}}}]", "1 verdicts[0].when.text: expected a regular"),
+            (
+                '[{name: a, when: {code: 1, methods: "eth getBalance"}}]',
+                "1 verdicts[0].when.methods: expected a method",
+            ),
+            ("[{name: a, when: {class: quick}}]", "1 verdicts[0].when.class: expected one of fast, slow, unsafe"),
+            ("[{name: a, when: {provider: a.b}}]", "1 verdicts[0].when.provider: expected the name of a provider"),
+            ("[{name: a, when: {code: 1, body: x}}]", "1 verdicts[0].when.body: expected no code and no text"),
+            (
+                "[{name: a, when: {text: x, retry: yes}}]",
+                "1 verdicts[0].when.retry: unknown key; it belongs under then",
+            ),
+            ("[{name: a, text: x, when: {code: 1}}]", "1 verdicts[0].text: unknown key; it belongs under when"),
+            ("[{name: a, when: {code: 1}, than: {}}]", "1 verdicts[0].than: unknown key; did you mean then?"),
+            ("[{name: a, when: {cod: 1}}]", "1 verdicts[0].when.cod: unknown key; did you mean code?"),
+            ("[{name: a, when: {code: 1}, then: {retri: yes}}]", "1 verdicts[0].then.retri: unknown key; did you mean"),
+            ("[{name: a, when: {code: 1}, then: {fault: gone}}]", "1 verdicts[0].then.fault: expected one of"),
+            ("[{name: a, when: {code: 1}, then: {blame: all}}]", "1 verdicts[0].then.blame: expected one of none, sus"),
+            ("[{name: a, when: {code: 1}, then: {retry: 7}}]", "1 verdicts[0].then.retry: expected true or false"),
+            ("[{name: a, when: {code: 1}, then: {retry: yes}}]", "1 verdicts[0].then: expected a fault beside"),
+            ("[{name: a, when: {code: 1}, then: {blame: failure}}]", "1 verdicts[0].then: expected a fault beside"),
+            (
+                "[{name: a, when: {code: 1}, then: {fault: null, success: yes, limited: yes}}]",
+                "1 verdicts[0].then: expected a fault beside",
+            ),
+            (
+                "[{name: a, when: {code: 1}, then: {fault: garbage, success: yes}}]",
+                "1 verdicts[0].then: expected no fault beside",
+            ),
+            (
+                "[{name: a, inherit: prund, when: {code: 1}}]",
+                "1 verdicts[0].inherit: expected the name of a rule above",
+            ),
+            ("- name: a\n  when:\n    code: 1\n  then:\n    blame: much", "5 verdicts[0].then.blame: expected one of"),
+        ):
+            _, faults = read(text)
+            self.assertTrue(any(fault.startswith(expected) for fault in faults), (text, faults))
+
+    def test_did_you_mean(self) -> None:
+        """A name that is nearly one is told."""
+        self.assertIn("did you mean pruned?", read("[{name: a, inherit: prund, when: {code: 1}}]")[1][0])
+
+    def test_a_wrong_rule_does_not_hide_others(self) -> None:
+        """All faults are told at once, and a later rule may inherit from a good one."""
+        _, faults = read("- {name: a, when: {code: x}}\n- {name: b, when: {status: x}}\n- {name: c, when: {code: 3}}")
+        self.assertEqual(
+            [fault.split(":")[0] for fault in faults], ["1 verdicts[0].when.code", "2 verdicts[1].when.status"]
+        )
+
+    def test_builtin(self) -> None:
+        """The built-in table has no fault, and is read only once."""
+        self.assertGreater(len(builtin_rules()), 30)
+        self.assertIs(builtin_rules(), builtin_rules())
+
+
+class CostTests(SynchronousTestCase):
+    def test_harmless(self) -> None:
+        """What is bounded, or repeats only once, is accepted."""
+        for pattern in (
+            "plain",
+            ".*x",
+            r"more than \d+ results",
+            ".{0,40}.{0,40}",
+            r"[\d,]{1,20} (a|b)?",
+            r"\(a+\)",
+            "[+*]{2}",
+            "(?:ab)*c",
+            "(?<!un)known",
+            "|".join("abcdefghij" * 4),
+            "((a|b|c) (d|e|f)|g) h.*?i",
+        ):
+            self.assertLessEqual(cost_of(pattern), MAX_COST, pattern)
+
+    def test_harmful(self) -> None:
+        """What may take exponential or cubic time is refused."""
+        for pattern in (
+            r"(a+)+$",
+            r"(a*)*",
+            r"((a|b)+c)*",
+            r"(a|a)*",
+            r"(\w+\s?)*x",
+            ".*.*",
+            r"\d+ and \d+",
+            "(a{1,9}){1,9}",
+            r"(a?a)*x",
+            "(?:a?)+",
+            "a?" * 20,
+            "(a|a)" * 20,
+        ):
+            self.assertGreater(cost_of(pattern), MAX_COST, pattern)
+        self.assertEqual(cost_of("((x{2}))+"), math.inf)
+
+    def test_anything(self) -> None:
+        """Every text has a cost, be it a pattern or not."""
+
+        @given(st.text(alphabet="ab()[]{}*+?|\\,0129^$.", max_size=30))
+        def check(pattern: str) -> None:
+            self.assertGreaterEqual(cost_of(pattern), 0)
+
+        run_property(check)
+
+    def test_builtin_patterns(self) -> None:
+        """The built-in patterns are far from the limit, and are patterns."""
+        for rule in builtin_rules():
+            for condition in rule.conditions:
+                for pattern in (*condition.texts, *condition.bodies):
+                    re.compile(pattern)
+                    self.assertLess(cost_of(pattern), MAX_COST / 10, pattern)

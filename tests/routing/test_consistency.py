@@ -1,0 +1,241 @@
+"""What is known of nodes decides who is asked: heads, methods, limits, rates."""
+
+from __future__ import annotations
+
+from evmlb.config.schema import RetryBudgetConfig
+from evmlb.errors import Fault
+from tests.routing.support import RoutingTestCase
+from tests.support import node_config
+
+
+class HeightTests(RoutingTestCase):
+    def test_not_back(self) -> None:
+        """A connection's block number does not fall: it is raised to what the connection has seen."""
+        world = self.make("a b")
+        first = world.submit("eth_blockNumber")
+        world.last("a").result(b'"0x66"')
+        world.nodes["a"].suspect_of("odd")
+        world.poll("a", number=102)
+        second = world.submit("eth_blockNumber", session=first.session)
+        world.last("a").result(b'"0x65"')
+        self.assertIn(b'"result":"0x66"', second.body)
+        self.assertIn(b'"id":1', second.body)
+
+    def test_other_connections(self) -> None:
+        """What another connection saw does not matter."""
+        world = self.make("a b")
+        world.submit("eth_blockNumber")
+        world.last("a").result(b'"0x66"')
+        client = world.submit("eth_blockNumber")
+        world.last("a").result(b'"0x64"')
+        self.assertIn(b"0x64", client.body)
+
+    def test_chainhead_fell(self) -> None:
+        """When the chainhead itself came down, so does the number."""
+        world = self.make("a")
+        first = world.submit("eth_blockNumber")
+        world.last("a").result(b'"0x64"')
+        world.poll("a", number=90)
+        self.assertEqual(world.network.chainhead, 90)
+        second = world.submit("eth_blockNumber", session=first.session)
+        world.last("a").result(b'"0x5a"')
+        self.assertIn(b"0x5a", second.body)
+        third = world.submit("eth_blockNumber", session=first.session)
+        world.last("a").result(b'"0x5b"')
+        self.assertIn(b"0x5b", third.body)
+
+
+class NamedBlockTests(RoutingTestCase):
+    def test_has_it(self) -> None:
+        """A call that names a block goes to a node which is known to have it."""
+        world = self.make("a b")
+        world.poll("b", number=101)
+        for params, sends in ((b'["0x1","0x65"]', "b"), (b'["0x1","0x64"]', "a"), (b'["0x1","latest"]', "a")):
+            world.events.clear()
+            world.submit(params=params)
+            self.assertEqual(world.sends, sends, params)
+
+    def test_nobody_has_it(self) -> None:
+        """One that is beyond the chainhead is asked of the first."""
+        world = self.make("a b")
+        world.poll("b", number=101)
+        world.submit(params=b'["0x1","0x66"]')
+        self.assertEqual(world.sends, "a")
+
+    def test_only_in_the_tier(self) -> None:
+        """A node behind the serving tier is not preferred for it."""
+        world = self.make("a", fallback="f", switch_to_fallback_enabled=True)
+        world.poll("f", number=101)
+        world.submit(params=b'["0x1","0x65"]')
+        self.assertEqual(world.sends, "a")
+
+
+class UnsupportedTests(RoutingTestCase):
+    def test_remembered(self) -> None:
+        """A method that a node lacks is asked elsewhere the next time; others still go there."""
+        world = self.make("a b")
+        world.submit("trace_block")
+        world.last("a").error(-32601, "the method trace_block does not exist/is not available")
+        world.last("b").result()
+        world.events.clear()
+        world.submit("trace_block")
+        world.submit()
+        self.assertEqual((world.sends, world.blames), ("ba", []))
+
+    def test_forgotten(self) -> None:
+        """After ten minutes it is tried again."""
+        world = self.make("a b")
+        world.submit("trace_block")
+        world.last("a").error(-32601, "no such method")
+        world.last("b").result()
+        world.clock.advance(601)
+        world.poll()
+        world.network.expire(world.clock.seconds())
+        world.events.clear()
+        world.submit("trace_block")
+        self.assertEqual(world.sends, "a")
+        self.assertFalse(world.nodes["a"].is_particular)
+
+    def test_all_lack_it(self) -> None:
+        """When all do, the first is asked, and its words are told."""
+        world = self.make("a b")
+        for _ in range(2):
+            client = world.submit("trace_block")
+            while not client.said:
+                world.last(world.sends[-1]).error(-32601, "no such method")
+            self.assertIn(b"no such method", client.body)
+        self.assertEqual(world.sends, "abab")
+
+
+class LimitTests(RoutingTestCase):
+    def limit(self, *names: str, after: bytes = b"") -> None:
+        headers = ((b"retry-after", after),) if after else ()
+        for name in names:
+            self.world.submit()
+            while self.world.sends[-1] != name:
+                self.world.last(self.world.sends[-1]).result()
+                self.world.submit()
+            self.world.last(name).answer(b"", 429, headers)
+
+    def test_held_off(self) -> None:
+        """A node that says it is asked too often gets nothing for a while, and no blame."""
+        world = self.make("a b")
+        client = world.submit()
+        world.last("a").answer(b"", 429)
+        world.last("b").result()
+        self.assertEqual((client.said, world.order, world.blames), (["answer"], "b", []))
+        self.assertTrue(world.nodes["a"].healthy)
+
+    def test_comes_back(self) -> None:
+        """A good probe brings it back."""
+        world = self.make("a b")
+        world.submit()
+        world.last("a").answer(b"", 429)
+        world.last("b").result()
+        now = world.clock.seconds() + 1.1
+        world.nodes["a"].limit.begin_probe(now)
+        world.publish(world.network.observe_probe(world.nodes["a"], True, None, now))
+        self.assertEqual(world.order, "ab")
+
+    def test_all_told_us(self) -> None:
+        """When each node said until when, clients are told the smallest, and no node is asked before."""
+        world = self.make("a b")
+        world.submit()
+        world.last("a").answer(b"", 429, ((b"retry-after", b"30"),))
+        world.last("b").answer(b"", 429, ((b"retry-after", b"9"),))
+        world.events.clear()
+        world.clock.advance(2)
+        client = world.submit()
+        self.assertRefused(client, 429, -32005)
+        self.assertEqual((client.refusal.retry_after_seconds, world.sends), (7, ""))
+
+    def test_all_guessed(self) -> None:
+        """Where the times are our own guess, nodes are asked when nobody else is left."""
+        world = self.make("a b")
+        world.submit()
+        world.last("a").answer(b"", 429)
+        world.last("b").answer(b"", 429)
+        client = world.submit()
+        world.last("a").result()
+        self.assertEqual(client.said, ["answer"])
+
+
+class RateTests(RoutingTestCase):
+    def test_waits_a_little(self) -> None:
+        """A node with a rate of its own gets no more; the next takes the rest, or it waits."""
+        world = self.make(nodes=(node_config("a", requests_per_second=10.0),))
+        clients = [world.submit() for _ in range(12)]
+        self.assertEqual(world.sends, "a" * 10)
+        world.pass_time(0.12)
+        self.assertEqual(world.sends, "a" * 11)
+        world.pass_time(0.1)
+        self.assertEqual(world.sends, "a" * 12)
+        for sent in world.spies["a"].sent:
+            sent.result()
+        self.assertEqual([client.said for client in clients], [["answer"]] * 12)
+        world.check_idle(self)
+
+    def test_next_node(self) -> None:
+        """Another node that may be asked is."""
+        world = self.make(nodes=(node_config("a", requests_per_second=2.0), node_config("b")))
+        for _ in range(4):
+            world.submit()
+        self.assertEqual(world.sends, "aabb")
+
+
+class BudgetTests(RoutingTestCase):
+    def test_in_vain(self) -> None:
+        """In a network that is broken retries stop when the budget is spent: it is not asked twice as much."""
+        world = self.make("a b", retry_budget=RetryBudgetConfig(budget_min_per_second=1.0), rpc_retries=1)
+        for _ in range(40):
+            client = world.submit()
+            while not client.said:
+                world.last(world.sends[-1]).fail(Fault.DISCONNECTED)
+        self.assertEqual(len(world.sends), 40 + 10)
+        self.assertEqual(world.router.stats.retries_denied, 30)
+
+    def test_of_use(self) -> None:
+        """Retries that help are not charged, however many."""
+        world = self.make("a b", retry_budget=RetryBudgetConfig(budget_percent=0.0, budget_min_per_second=0.1))
+        for _ in range(40):
+            client = world.submit()
+            world.last("a").fail(Fault.GARBAGE) if world.sends[-1] == "a" else None
+            if not client.said:
+                world.last("b").result()
+            self.assertEqual(client.said, ["answer"])
+            world.poll()
+            world.nodes["a"].breaker.reset()
+            world.network.expire(world.clock.seconds())
+
+    def test_blameless(self) -> None:
+        """Nor are retries that blame nobody, or whose request was surely not carried out."""
+        world = self.make("a b", retry_budget=RetryBudgetConfig(budget_percent=0.0, budget_min_per_second=0.0))
+        for fail in (
+            lambda sent: sent.error(-32000, "missing trie node"),
+            lambda sent: sent.fail(Fault.UNREACHABLE),
+        ):
+            world.events.clear()
+            client = world.submit()
+            fail(world.last(world.sends[0]))
+            self.assertEqual(len(world.sends), 2)
+            world.last(world.sends[1]).result()
+            self.assertEqual(client.said, ["answer"])
+
+
+class LastResortTests(RoutingTestCase):
+    def test_ejected_nodes(self) -> None:
+        """A request that all others failed goes to the ejected ones too: they may be well again."""
+        world = self.make("a b")
+        for _ in range(2):
+            world.poll("a")
+            world.submit()
+            world.last("a").fail(Fault.DISCONNECTED)
+            world.last("b").result()
+        self.assertEqual(world.order, "b")
+        world.events.clear()
+        client = world.submit()
+        world.last("b").fail(Fault.DISCONNECTED)
+        self.assertEqual(world.sends, "ba")
+        world.last("a").result()
+        self.assertEqual((client.said, client.node), (["answer"], "a"))
+        self.assertFalse(world.nodes["a"].ejected)

@@ -1,0 +1,322 @@
+"""Asking a second node when the first takes too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from evmlb.config.schema import HedgeConfig
+from evmlb.errors import Fault
+from evmlb.exchange import DRAIN_BYTES
+from tests.routing.support import RESULT, RoutingTestCase, World
+from tests.support import node_config
+
+
+class HedgingTestCase(RoutingTestCase):
+    def make(self, *args: Any, **config: Any) -> World:
+        return super().make(*args, **{"hedge": HedgeConfig(), **config})
+
+    def teach(self, world: World, seconds: float = 0.0, answers: int = 30) -> None:
+        """Let the method's pace be known."""
+        for _ in range(answers):
+            world.submit()
+            world.clock.advance(seconds)
+            world.last("a").result()
+        world.router.tick(world.clock.seconds())
+        world.poll()
+        world.events.clear()
+
+
+class DelayTests(HedgingTestCase):
+    def test_unknown(self) -> None:
+        """Before the method is known a second node is asked after 300 ms."""
+        world = self.make("a b")
+        client = world.submit()
+        world.pass_time(0.29)
+        self.assertEqual(world.sends, "a")
+        world.pass_time(0.03)
+        self.assertEqual(world.sends, "ab")
+        world.last("b").result()
+        self.assertEqual((client.said, client.body, client.node), (["answer"], RESULT, "b"))
+        self.assertEqual((world.router.stats.hedges, world.router.stats.hedges_won), (1, 1))
+
+    def test_known(self) -> None:
+        """Once the method is known, after its 95th percentile, 50 ms at least."""
+        world = self.make("a b")
+        self.teach(world)
+        world.submit()
+        world.pass_time(0.04)
+        self.assertEqual(world.sends, "a")
+        world.pass_time(0.03)
+        self.assertEqual(world.sends, "ab")
+
+    def test_of_a_slower_method(self) -> None:
+        """A method that takes 200 ms is given that."""
+        world = self.make("a b")
+        self.teach(world, 0.2)
+        world.submit()
+        world.pass_time(0.17)
+        self.assertEqual(world.sends, "a")
+        world.pass_time(0.08)
+        self.assertEqual(world.sends, "ab")
+
+    def test_third_node(self) -> None:
+        """When the second does not answer either, a third is asked, and no fourth."""
+        world = self.make("a b c d")
+        client = world.submit()
+        world.pass_time(2.0)
+        self.assertEqual(world.sends, "abc")
+        world.last("c").result()
+        self.assertEqual((client.said, client.node), (["answer"], "c"))
+
+    def test_answer_begun(self) -> None:
+        """An answer that has begun is not late."""
+        world = self.make("a b")
+        world.submit()
+        world.last("a").sink.progressed()
+        world.pass_time(1.0)
+        self.assertEqual(world.sends, "a")
+
+    def test_full_time_after_the_hedge(self) -> None:
+        """A hedge does not shorten the time that each node has."""
+        world = self.make("a b")
+        client = world.submit()
+        world.pass_time(4.9)
+        world.last("a").result()
+        self.assertEqual((client.said, client.node), (["answer"], "a"))
+
+
+class WhetherTests(HedgingTestCase):
+    def test_never(self) -> None:
+        """Slow and unsafe calls, batches and what is no call are asked of one node."""
+        for submit in (
+            {"method": "eth_call"},
+            {"method": "eth_sendTransaction"},
+            {"method": "eth_sendRawTransaction"},
+            {"body": b'[{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}]'},
+            {"opaque": b"GET", "body": b""},
+        ):
+            world = self.make("a b")
+            world.submit(**submit)  # type: ignore[arg-type]
+            world.pass_time(3.0)
+            self.assertEqual(world.sends, "a", submit)
+
+    def test_disabled(self) -> None:
+        """It can be switched off."""
+        world = self.make("a b", hedge=HedgeConfig(enabled=False))
+        world.submit()
+        world.pass_time(3.0)
+        self.assertEqual(world.sends, "a")
+
+    def test_across_tiers(self) -> None:
+        """Nobody pays for a fallback node unasked, unless ``across_tiers`` says so."""
+        for across, sends in ((False, "a"), (True, "af")):
+            world = self.make(
+                "a", fallback="f", switch_to_fallback_enabled=True, hedge=HedgeConfig(across_tiers=across)
+            )
+            world.submit()
+            world.pass_time(1.0)
+            self.assertEqual(world.sends, sends)
+
+    def test_in_trouble(self) -> None:
+        """A suspect node is no rival."""
+        world = self.make("a b")
+        world.nodes["b"].suspect_of("odd")
+        world.submit()
+        world.pass_time(1.0)
+        self.assertEqual(world.sends, "a")
+
+    def test_full(self) -> None:
+        """Nor is one that is full."""
+        world = self.make(nodes=(node_config("a"), node_config("b", max_concurrency=1)))
+        world.nodes["b"].in_flight = 1
+        world.submit()
+        world.pass_time(1.0)
+        self.assertEqual(world.sends, "a")
+
+    def test_budget(self) -> None:
+        """A hundred hedges in ten seconds, with few requests, and no more; those beyond wait for their node."""
+        world = self.make("a b", hedge=HedgeConfig(budget_min_per_second=1.0))
+        for _ in range(20):
+            world.submit()
+        world.pass_time(0.4)
+        self.assertEqual((world.sends.count("b"), world.router.stats.hedges_denied), (10, 10))
+
+
+class OutcomeTests(HedgingTestCase):
+    def hedged(self, **config: Any) -> Any:
+        world = self.make("a b", **config)
+        client = world.submit()
+        world.pass_time(0.31)
+        self.assertEqual(world.sends, "ab")
+        return client
+
+    def test_first_wins(self) -> None:
+        """The first may still win; the second lost nothing by that."""
+        client = self.hedged()
+        world = self.world
+        world.last("a").result()
+        self.assertEqual((client.said, client.node), (["answer"], "a"))
+        self.assertEqual((world.nodes["b"].hedge_losses, world.router.stats.hedges_won), (0, 0))
+
+    def test_one_fails(self) -> None:
+        """A failure of one waits for the other; nobody else is asked meanwhile."""
+        for first, second in ("ab", "ba"):
+            client = self.hedged()
+            self.world.last(first).fail(Fault.DISCONNECTED)
+            self.assertEqual((client.said, self.world.sends), ([], "ab"))
+            self.world.last(second).result()
+            self.assertEqual((client.said, client.node), (["answer"], second))
+            self.world.check_idle(self)
+
+    def test_both_fail(self) -> None:
+        """When both fail, what the first said is told."""
+        client = self.hedged(rpc_retries=0)
+        self.world.last("b").error(-32000, "missing trie node")
+        self.world.last("a").fail(Fault.DISCONNECTED)
+        self.assertEqual((client.said, client.node), (["answer"], "b"))
+        self.world.check_idle(self)
+
+    def test_large_answer(self) -> None:
+        """The one whose answer outgrows what is held has won."""
+        client = self.hedged()
+        self.world.last("b").begin(b'{"jsonrpc":"2.0","id":1,"result":"')
+        self.assertEqual((client.said, client.node), (["begin"], "b"))
+        self.world.last("a").result()
+        self.world.last("b").sink.ended()
+        self.assertEqual(client.said, ["begin", "finish"])
+        self.world.check_idle(self)
+
+    def test_client_leaves(self) -> None:
+        """Both are given up when the client leaves."""
+        client = self.hedged()
+        self.world.leave(client)
+        self.assertEqual(
+            [event for event in self.world.events if event[1] == "cancel"], [("b", "cancel"), ("a", "cancel")]
+        )
+        self.world.check_idle(self)
+
+    def test_both_time_out(self) -> None:
+        """Two nodes that hang: 504, after both had their time."""
+        client = self.hedged(rpc_retries=0)
+        self.world.pass_time(6.0)
+        self.assertRefused(client, 504, -32015)
+        self.world.check_idle(self)
+
+
+class LoserTests(HedgingTestCase):
+    def lose(self, world: World) -> None:
+        world.submit()
+        world.pass_time(0.31)
+        world.last("b").result()
+
+    def test_answer_is_dropped(self) -> None:
+        """The loser's answer within half a second is taken and dropped, so that its connection can be kept."""
+        world = self.make("a b")
+        self.lose(world)
+        self.assertEqual((world.nodes["a"].in_flight, len(world.table.attempts)), (1, 1))
+        self.assertIn(("a", "redirect"), world.events)
+        world.last("a").result()
+        self.assertNotIn(("a", "cancel"), world.events)
+        self.assertEqual(world.nodes["a"].hedge_losses, 0)
+        world.check_idle(self)
+
+    def test_cut_off(self) -> None:
+        """After that its connection is closed, and not to have answered counts like a failure."""
+        world = self.make("a b")
+        self.lose(world)
+        world.pass_time(0.52)
+        self.assertIn(("a", "cancel"), world.events)
+        self.assertEqual(world.blames, [("a", True)])
+        world.check_idle(self)
+
+    def test_too_large(self) -> None:
+        """So is one whose answer is large."""
+        for large in ("began", "held"):
+            world = self.make("a b")
+            self.lose(world)
+            loser = world.last("a")
+            if large == "began":
+                loser.begin(b"x")
+            else:
+                loser.sink.flight.held_bytes = DRAIN_BYTES + 1
+                loser.sink.progressed()
+            self.assertIn(("a", "cancel"), world.events, large)
+            self.assertEqual(world.blames, [])
+            world.check_idle(self)
+
+    def test_fails(self) -> None:
+        """A loser that fails is over, and nobody hears of it twice."""
+        world = self.make("a b")
+        self.lose(world)
+        sink = world.last("a").sink
+        world.last("a").fail(Fault.DISCONNECTED)
+        sink.out_of_time()
+        self.assertEqual(world.blames, [("a", True)])
+        world.check_idle(self)
+
+    def test_not_sent(self) -> None:
+        """A loser that waits for a connection is forgotten at once."""
+        world = self.make("a b")
+        world.submit()
+        world.last("a").sink.flight = None
+        world.pass_time(0.31)
+        world.last("b").result()
+        world.check_idle(self)
+
+    def test_latency(self) -> None:
+        """The loser's time counts into its latency."""
+        world = self.make("a b")
+        before = world.nodes["a"].latency_seconds or 0.0
+        self.lose(world)
+        self.assertAlmostEqual(world.nodes["a"].latency_seconds or 0.0, before + 0.2 * (0.31 - before), places=3)
+
+    def test_suspect(self) -> None:
+        """Three losses without an answer between make suspect, for a while also in spite of good polls."""
+        world = self.make("a b")
+        clients = [world.submit() for _ in range(4)]
+        world.pass_time(0.31)
+        for sent in world.spies["b"].sent[:2]:
+            sent.result()
+        self.assertEqual(world.order, "ab")
+        world.spies["a"].sent[2].result()
+        world.spies["b"].sent[3].result()
+        self.assertEqual((world.order, world.nodes["a"].hedge_losses), ("ab", 1))
+        self.assertEqual([client.said for client in clients], [["answer"]] * 4)
+
+        for _ in range(2):
+            world.submit()
+        world.pass_time(0.31)
+        for sent in world.spies["b"].sent[4:]:
+            sent.result()
+        self.assertEqual(world.order, "ba")
+        self.assertIn("3 times in a row", world.nodes["a"].health.suspicion or "")
+        for sent in (*world.spies["a"].sent[:2], *world.spies["a"].sent[3:]):
+            sent.result()
+        world.poll()
+        self.assertEqual(world.order, "ba")
+        world.clock.advance(5.0)
+        world.poll()
+        self.assertEqual(world.order, "ab")
+
+    def test_hanging_node(self) -> None:
+        """A node that hangs on requests, though it answers polls, is out after two of them."""
+        world = self.make("a b")
+        for _ in range(2):
+            world.poll()
+            self.lose(world)
+            world.pass_time(0.52)
+        self.assertEqual((world.nodes["a"].ejected, world.order), (True, "b"))
+
+
+class SilentTierTests(HedgingTestCase):
+    def test_in_trouble_by_polls(self) -> None:
+        """When the whole serving tier is silent and polls say so too, the next tier is asked."""
+        world = self.make("a", fallback="f", switch_to_fallback_enabled=True)
+        client = world.submit()
+        world.pass_time(1.0)
+        self.assertEqual(world.sends, "a")
+        world.publish(world.network.observe_poll_failure(world.nodes["a"], "no answer", 1.0, final=False))
+        world.pass_time(0.31)
+        self.assertEqual(world.sends, "af")
+        world.last("f").result()
+        self.assertEqual((client.said, client.node), (["answer"], "f"))
