@@ -30,16 +30,12 @@ _PACKAGES = ("Twisted", "uvloop", "httptools", "msgspec", "orjson")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One fault of the table. ``unsafe``: with calls that must not be carried out twice instead of reads.
-
-    ``silent``: nothing comes from the node, so that only waiting tells.
-    """
+    """One fault of the table. ``unsafe``: with calls that must not be carried out twice instead of reads."""
 
     name: str
     fault: str
     what: str
     unsafe: bool = False
-    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,9 @@ COLUMNS = {
         Column("http-500", "http-500", "HTTP 500"),
         Column("http-429", "http-429", "HTTP 429"),
         Column("http-503", "http-503", "HTTP 503, Retry-After: 2"),
-        Column("hangs", "hangs", "hangs: takes requests, never answers", silent=True),
-        Column("stopped", "stopped", "stands still (SIGSTOP)", silent=True),
-        Column("slow", "slow", "slow: 2 s per answer", silent=True),
+        Column("hangs", "hangs", "hangs: takes requests, never answers"),
+        Column("stopped", "stopped", "stands still (SIGSTOP)"),
+        Column("slow", "slow", "slow: 2 s per answer"),
         Column("rpc-32603", "rpc-32603", "JSON-RPC -32603"),
         Column("header-not-found", "header-not-found", "JSON-RPC -32000 header not found"),
         Column("html", "html", "200 with HTML"),
@@ -50,16 +50,15 @@ COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """An arrangement: the roles of the nodes, and the longest wait that is demanded of silent and of other faults.
+    """An arrangement: the roles of the nodes, and the longest wait that is demanded.
 
-    No limits: nothing is demanded. ``direct``: without a balancer, the clients ask the faulty node itself.
+    No limit: nothing is demanded. ``direct``: without a balancer, the clients ask the faulty node itself.
     """
 
     roles: tuple[str, ...]
     title: str
     note: str
     limit: float | None = WAIT_SECONDS
-    silent_limit: float | None = WAIT_SECONDS
     direct: bool = False
 
 
@@ -72,16 +71,14 @@ LAYOUTS = {
     "fallback": Layout(
         ("local", "fallback"),
         "A local node and a fallback node",
-        "The fault befalls the local node. No fallback node is paid for unasked (`hedge.across_tiers: false`), so a "
-        "silent local node is waited for until `rpc_timeout`.",
-        silent_limit=5.5,
+        "The fault befalls the local node. No fallback node is paid for because a local one is slow "
+        "(`hedge.across_tiers: false`), but for one that is silent on several requests at a time.",
     ),
     "direct": Layout(
         ("local",),
         "Without a balancer",
         "The clients ask the faulty node itself: what the faults do to them, and that the harness sees it.",
         limit=None,
-        silent_limit=None,
         direct=True,
     ),
 }
@@ -153,8 +150,7 @@ def _table(layout: Layout, options: argparse.Namespace) -> Table:
     for name in options.only:
         column = COLUMNS[name]
         print(f"{layout.title}: {column.what} ...", file=sys.stderr, flush=True)
-        limit = layout.silent_limit if column.silent else layout.limit
-        lines.append(demanding(_figures(column, layout, options.plan, options.tree), limit))
+        lines.append(demanding(_figures(column, layout, options.plan, options.tree), layout.limit))
     return Table(layout.title, layout.note, tuple(lines))
 
 

@@ -198,7 +198,8 @@ class Network:
         """An attempt failed and blames the node.
 
         ``proven``: nothing about the request can have been the cause. ``unreachable``: there was no connection.
-        ``unsafe``: the call may go nowhere else, so no other node will prove anything. ``sent_at``: when the attempt began, so that what was sent before a change of state counts for nothing after it.
+        ``unsafe``: the call may go nowhere else, so no other node will prove anything. ``sent_at``: when the attempt
+        began, so that what was sent before a change of state counts for nothing after it.
         """
         node.record_failure(
             reason,
@@ -233,6 +234,11 @@ class Network:
     def record_loss(self, node: Node, elapsed_seconds: float, now: float) -> Events:
         """Another node answered first, though this one was asked ``elapsed_seconds`` ago."""
         node.record_loss(elapsed_seconds, now)
+        return self._settle(node, now)
+
+    def record_silence(self, node: Node, now: float) -> Events:
+        """The node owes an answer for long, and no other node was asked that could show whether it should."""
+        node.record_silence(now)
         return self._settle(node, now)
 
     def record_unsupported(self, node: Node, method: str, now: float) -> Events:

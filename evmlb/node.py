@@ -36,7 +36,7 @@ from evmlb.policy.selection import limit_of
 from evmlb.policy.verdicts import provider_of
 
 HEDGE_LOSSES = 3
-"""So many answers in a row that another node, asked later, gave sooner make a node suspect."""
+"""So many answers in a row that another node, asked later, gave sooner, or that did not come for long, make suspect."""
 SLOW_SECONDS = 5.0
 """For so long good polls do not end that suspicion; a request that is answered does."""
 UNSAFE_IN_A_ROW = 5
@@ -254,9 +254,16 @@ class Node:
         average = self.latency.average_seconds
         if average is not None and elapsed_seconds > average:
             self.latency.observe(elapsed_seconds)
+        self._count_loss(f"{HEDGE_LOSSES} times in a row another node answered first", now)
+
+    def record_silence(self, now: float) -> None:
+        """It has owed an answer for long."""
+        self._count_loss(f"silent on {HEDGE_LOSSES} requests in a row", now)
+
+    def _count_loss(self, reason: str, now: float) -> None:
         self.hedge_losses += 1
         if self.hedge_losses >= HEDGE_LOSSES:
-            self.health.suspect(f"{self.hedge_losses} times in a row another node answered first")
+            self.health.suspect(reason)
             self._slow_until = now + SLOW_SECONDS
         self._note_trouble()
 

@@ -110,8 +110,10 @@ class Front:
     # what goes to nodes beside the body
 
     def describe(self, exchange: Exchange, head: RequestHead, router: Router) -> None:
-        """Add what goes to the node beside the body, and what the client asks of us; the exchange comes with the peer
-        as its client."""
+        """Add what goes to the node beside the body, and what the client asks of us beside an answer.
+
+        The exchange comes with the peer as its client.
+        """
         peer = exchange.client_address
         exchange.client_address = self.clients.client(peer, head.forwarded_for)
         exchange.forwarded_for = self.clients.line(peer, head.forwarded_for)

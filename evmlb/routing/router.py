@@ -46,6 +46,10 @@ from evmlb.routing.waiting import Waiting
 from evmlb.stats import ClientSeries, NetworkStats
 from evmlb.trail import Ring
 
+SILENT_SECONDS = 0.3
+"""A node that owes an answer for so long, where nobody else may be asked, has been silent. It takes as many of these with
+no answer between as of lost hedges to say something of the node."""
+
 
 class Router:
     """The requests of one network.
@@ -381,6 +385,8 @@ class Router:
             self._send(exchange, node, now)
         elif pace is not None and now + pace.delay_seconds < attempt.deadline:
             attempt.stage, attempt.deadline = EARLY, now + pace.delay_seconds
+            if now - attempt.sent_at >= SILENT_SECONDS > now - attempt.sent_at - pace.delay_seconds:
+                self._publish(self.network.record_silence(attempt.node, now))
 
     def failed(self, attempt: Attempt, fault: Fault, detail: str, sent: bool) -> None:
         """There is no whole answer. ``sent`` False: the node surely did not receive the request."""

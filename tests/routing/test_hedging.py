@@ -320,3 +320,29 @@ class SilentTierTests(HedgingTestCase):
         self.assertEqual(world.sends, "af")
         world.last("f").result()
         self.assertEqual((client.said, client.node), (["answer"], "f"))
+
+    def test_silent(self) -> None:
+        """So it is when three requests have waited long, and no answer came between."""
+        world = self.make("a", fallback="f", switch_to_fallback_enabled=True)
+        self.teach(world)
+        clients = [world.submit() for _ in range(3)]
+        world.pass_time(0.29)
+        self.assertEqual(world.sends, "aaa")
+        world.pass_time(0.15)
+        self.assertEqual(world.sends, "aaafff")
+        for sent in world.spies["f"].sent:
+            sent.result()
+        self.assertEqual([client.said for client in clients], [["answer"]] * 3)
+
+    def test_one_is_not_enough(self) -> None:
+        """Two silent requests, or three with an answer between, are not enough to pay for."""
+        world = self.make("a", fallback="f", switch_to_fallback_enabled=True)
+        self.teach(world)
+        for _ in range(2):
+            world.submit()
+        world.pass_time(0.6)
+        world.submit()
+        world.last("a").result()
+        world.submit()
+        world.pass_time(0.6)
+        self.assertNotIn("f", world.sends)
