@@ -152,6 +152,14 @@ class Attempt:
         self.repeatable = exchange.klass is not UNSAFE or exchange.idempotent
         self.stage = WAITING
 
+    def wait(self, first_byte_seconds: float) -> None:
+        """No byte came yet: one must by then, and before the request's own time is up."""
+        self.stage = WAITING
+        self.deadline = self.sent_at + first_byte_seconds
+        if self.deadline > self.exchange.deadline:
+            self.deadline = self.exchange.deadline
+            self.stage = SHORT
+
     def out_of_time(self) -> None:
         """Its deadline has passed."""
         self._router.timed_out(self)

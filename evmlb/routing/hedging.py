@@ -17,21 +17,40 @@ A node asked *after* the winner lost nothing: it had less time.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from evmlb.config.schema import HedgeConfig
 from evmlb.events import Events
-from evmlb.exchange import DRAIN_SECONDS, Attempt, Drain, Exchange, InFlight
+from evmlb.exchange import DRAIN_SECONDS, EARLY, Attempt, Drain, Exchange, InFlight
 from evmlb.interfaces import Sink, Upstream
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.budget import Budget
 from evmlb.policy.pace import Pace, Paces
 from evmlb.routing.choosing import Choices
+from evmlb.routing.recording import note
+from evmlb.routing.transactions import is_raw
 from evmlb.stats import NetworkStats
+
+SILENT_SECONDS = 0.3
+"""A node that owes an answer for so long, where nobody else may be asked, has been silent. As with lost hedges, only
+several of these with no answer between say something of the node."""
+
+
+class Ways(Protocol):
+    """What a hedge leads to; the router's."""
+
+    def send(self, exchange: Exchange, node: Node, now: float) -> None:
+        """Ask a node."""
+        ...
+
+    def vacated(self, node: Node) -> None:
+        """A node has room that an attempt which lost had taken."""
+        ...
 
 
 class Hedging:
-    """The hedges of one network. ``left`` hears of each node that has room again."""
+    """The hedges of one network."""
 
     def __init__(
         self,
@@ -40,8 +59,8 @@ class Hedging:
         upstreams: Sequence[Upstream],
         in_flight: InFlight,
         choices: Choices,
+        ways: Ways,
         publish: Callable[[Events], None],
-        left: Callable[[Node], None],
     ) -> None:
         config: HedgeConfig = network.config.hedge
         self._config = config
@@ -50,11 +69,17 @@ class Hedging:
         self._upstreams = upstreams
         self._table = in_flight
         self._choices = choices
+        self._ways = ways
         self._publish = publish
-        self._left = left
+        self._first_byte_seconds = min(network.config.rpc_timeout_seconds, network.config.request_timeout_seconds)
         self.budget = Budget(config.budget_percent, config.budget_min_per_second)
         self.paces = Paces(config)
         self.enabled = config.enabled and len(network.nodes) > 1
+
+    def tick(self, total_requests: int, now: float) -> None:
+        """About once a second."""
+        self.budget.tick(total_requests, now)
+        self.paces.tick()
 
     def pace_of(self, exchange: Exchange) -> Pace | None:
         """The pace by which to tell that an answer is late; None where none is asked for beside it."""
@@ -63,7 +88,25 @@ class Hedging:
             return None
         return self.paces.of(call.method)
 
-    def rival(self, exchange: Exchange, now: float) -> Node | None:
+    # an answer is late
+
+    def look(self, attempt: Attempt) -> None:
+        """An answer is late: ask another node as well.
+
+        Where there is none to ask, look again later: the silent one may be known by then to be in trouble.
+        """
+        exchange, pace, now = attempt.exchange, attempt.pace, self._table.now()
+        attempt.wait(self._first_byte_seconds)
+        node = self._rival(exchange, now)
+        if node is not None:
+            note(exchange, self._network, now, "hedged", node.name)
+            self._ways.send(exchange, node, now)
+        elif pace is not None and now + pace.delay_seconds < attempt.deadline:
+            attempt.stage, attempt.deadline = EARLY, now + pace.delay_seconds
+            if now - attempt.sent_at >= SILENT_SECONDS > now - attempt.sent_at - pace.delay_seconds:
+                self._publish(self._network.record_silence(attempt.node, now))
+
+    def _rival(self, exchange: Exchange, now: float) -> Node | None:
         """The node to ask as well, if there is one and the budget has room for it; it is spent then.
 
         Nobody pays for a node behind the serving tier because another is slow, unless that is configured, or there is
@@ -81,16 +124,21 @@ class Hedging:
         self._stats.hedges += 1
         return node
 
-    def tick(self, total_requests: int, now: float) -> None:
-        """About once a second."""
-        self.budget.tick(total_requests, now)
-        self.paces.tick()
+    # one has won
 
-    def lose(self, loser: Attempt, winner: Attempt, now: float, grace_seconds: float | None = None) -> None:
-        """Another attempt of the same exchange won: take no more of this one than keeps its connection.
+    def win(self, attempt: Attempt) -> None:
+        """The first good answer is here: the other attempts are not needed any more."""
+        exchange, now = attempt.exchange, self._table.now()
+        others = [other for other in exchange.under_way if other is not attempt]
+        exchange.attempt, exchange.rivals = attempt, ()
+        note(exchange, self._network, now, "won", attempt.node.name)
+        # every node is to have a transaction that is broadcast
+        grace = self._first_byte_seconds if is_raw(exchange) else DRAIN_SECONDS
+        for other in others:
+            self._lose(other, attempt, now, grace)
 
-        ``grace_seconds``: it is to be carried out in any case (a broadcast), and is given so long.
-        """
+    def _lose(self, loser: Attempt, winner: Attempt, now: float, grace_seconds: float) -> None:
+        """Take no more of an answer than keeps its connection."""
         node = loser.node
         self._table.attempts.pop(loser, None)
         asked_first = loser.sent_at < winner.sent_at
@@ -102,12 +150,12 @@ class Hedging:
         def over(answered: bool) -> None:
             self._drained(loser, answered=answered, asked_first=asked_first)
 
-        if not _drain(self._upstreams[node.index], loser, self._table, now + (grace_seconds or DRAIN_SECONDS), over):
-            self._left(node)
+        if not _drain(self._upstreams[node.index], loser, self._table, now + grace_seconds, over):
+            self._ways.vacated(node)
 
     def _drained(self, loser: Attempt, *, answered: bool, asked_first: bool) -> None:
         node = loser.node
-        self._left(node)
+        self._ways.vacated(node)
         if answered:
             node.record_late_answer()
         elif asked_first:

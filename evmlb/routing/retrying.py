@@ -103,17 +103,18 @@ class Retrying:
         call = exchange.call
         return call is not None and recent(block_reference(call.method, call.params), self._network.chainhead)
 
-    def outward(self, exchange: Exchange, verdict: Verdict, parts: list[bytes]) -> list[bytes]:
-        """The body of an error as the client gets it: as it is, but for a code that a rule replaces."""
-        call = exchange.call
-        if verdict.client_code is None or call is None or call.members is not None:
-            return parts
-        try:
-            error = orjson.loads(b"".join(parts))["error"]
-            error["code"] = verdict.client_code
-        except (ValueError, KeyError, TypeError):
-            return parts
-        return [b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call.id or b"null", orjson.dumps(error))]
+
+def outward(exchange: Exchange, verdict: Verdict, parts: list[bytes]) -> list[bytes]:
+    """The body of an error as the client gets it: as it is, but for a code that a rule replaces."""
+    call = exchange.call
+    if verdict.client_code is None or call is None or call.members is not None:
+        return parts
+    try:
+        error = orjson.loads(b"".join(parts))["error"]
+        error["code"] = verdict.client_code
+    except (ValueError, KeyError, TypeError):
+        return parts
+    return [b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call.id or b"null", orjson.dumps(error))]
 
 
 def outvoted(verdict: Verdict) -> Verdict:

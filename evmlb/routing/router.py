@@ -27,28 +27,25 @@ from twisted.logger import Logger
 from evmlb.config.schema import Role
 from evmlb.errors import NO_NODE, RATE_LIMITED, Fault, Refusal
 from evmlb.events import Events
-from evmlb.exchange import EARLY, HELD, PAUSED, SHORT, STREAMING, WAITING, Attempt, Exchange, InFlight
+from evmlb.exchange import EARLY, HELD, PAUSED, STREAMING, Attempt, Exchange, InFlight
 from evmlb.interfaces import AnswerHead, Upstream
 from evmlb.jsonrpc import is_plain_result
 from evmlb.methods import FAST, SLOW, UNSAFE, MethodClass
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
-from evmlb.policy.verdicts import Blame, Verdict, Verdicts, judge_fault
-from evmlb.routing.choosing import Choices, first_free
+from evmlb.policy.verdicts import Verdict, Verdicts, judge_fault
+from evmlb.routing.choosing import Choices
+from evmlb.routing.failing import Failing
 from evmlb.routing.hedging import Hedging
-from evmlb.routing.judging import Judge, detail_of, judge_lateness, refusal_of, retry_after_of, save
+from evmlb.routing.judging import Judge, detail_of, judge_lateness
 from evmlb.routing.learning import Learner
 from evmlb.routing.recording import keep, note, note_sent, tell_so_far, trail_of
-from evmlb.routing.retrying import Retrying, outvoted
+from evmlb.routing.retrying import Retrying, outward
 from evmlb.routing.transactions import Transactions, is_raw
 from evmlb.routing.waiting import Waiting
 from evmlb.stats import ClientSeries, NetworkStats
 from evmlb.trail import Ring
-
-SILENT_SECONDS = 0.3
-"""A node that owes an answer for so long, where nobody else may be asked, has been silent. It takes as many of these with
-no answer between as of lost hedges to say something of the node."""
 
 
 class Router:
@@ -75,13 +72,10 @@ class Router:
         config = network.config
         self.network = network
         self.stats = NetworkStats(len(network.nodes), client_series)
-        self._debug = debug
         self._upstreams = tuple(upstreams)
         self._table = in_flight
         self._attempts = in_flight.attempts
         self._now = in_flight.now
-        self._later = in_flight.later
-        self._unix_time = unix_time
         self._publish = publish
         self._chooser = chooser
         self._ring = ring or Ring(0, in_flight.now)
@@ -91,11 +85,23 @@ class Router:
         self._learner = learner
         self._choices = Choices(network, learner, chooser)
         self._waiting = Waiting(network, self.stats, in_flight, self._choices, self)
-        self._hedging = Hedging(network, self.stats, upstreams, in_flight, self._choices, publish, self._vacated)
+        self._hedging = Hedging(network, self.stats, upstreams, in_flight, self._choices, self, publish)
         self._hedges = self._hedging.enabled
         self.prioritises = config.priority_queue.enabled
         self._retrying = Retrying(network, self.stats)
-        self._transactions = Transactions(in_flight.reactor, self._upstreams, learner)
+        self._failing = Failing(
+            network,
+            self.stats,
+            in_flight,
+            self._choices,
+            self._retrying,
+            self._waiting,
+            self,
+            publish,
+            unix_time,
+            debug,
+        )
+        self._transactions = Transactions(in_flight, upstreams, learner, self._failing, self)
         self._whole = _by_class(config.request_timeout_seconds, config.slow_request_timeout_seconds)
         first_byte = _by_class(config.rpc_timeout_seconds, config.slow_timeout_seconds)
         self._first_byte = tuple(map(min, first_byte, self._whole))
@@ -131,7 +137,7 @@ class Router:
         ):
             self._submit_with_care(exchange, started)
         else:
-            self._send(exchange, node, started)
+            self.send(exchange, node, started)
 
     def _submit_with_care(self, exchange: Exchange, now: float) -> None:
         """Whatever does not simply go to a free node at hand."""
@@ -145,7 +151,7 @@ class Router:
         if node is None and not self._waiting.line:
             node = self._choices.free(exchange, now)
         if node is not None:
-            self._send(exchange, node, now)
+            self.send(exchange, node, now)
             if self.network.config.broadcast_transactions > 1 and is_raw(exchange):
                 self._broadcast(exchange, now)
         elif self.network.order.candidates:
@@ -158,9 +164,10 @@ class Router:
         for _ in range(self.network.config.broadcast_transactions - 1):
             node = self._choices.free(exchange, now) if exchange.attempt is not None else None
             if node is not None:
-                self._send(exchange, node, now)
+                self.send(exchange, node, now)
 
-    def _send(self, exchange: Exchange, node: Node, now: float) -> None:
+    def send(self, exchange: Exchange, node: Node, now: float) -> None:
+        """Ask a node."""
         attempt = Attempt(self, exchange, node, now)
         if self._hedges and exchange.klass is FAST:
             attempt.pace = self._hedging.pace_of(exchange)
@@ -168,7 +175,7 @@ class Router:
             attempt.stage = EARLY
             attempt.deadline = now + attempt.pace.delay_seconds
         else:
-            self._set_deadline(attempt)
+            attempt.wait(self._first_byte[exchange.klass])
         if exchange.attempt is not None:
             exchange.rivals = (*exchange.rivals, exchange.attempt)
         exchange.attempt = attempt
@@ -196,15 +203,6 @@ class Router:
         else:
             self._upstreams[node.index].send(attempt, exchange.body, headers=headers)
 
-    def _set_deadline(self, attempt: Attempt) -> None:
-        """No byte came yet: until when one must, by the class of the call and the time that the request has left."""
-        exchange = attempt.exchange
-        attempt.stage = WAITING
-        attempt.deadline = attempt.sent_at + self._first_byte[exchange.klass]
-        if attempt.deadline > exchange.deadline:
-            attempt.deadline = exchange.deadline
-            attempt.stage = SHORT
-
     # a node answers
 
     def answered(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> None:
@@ -219,57 +217,30 @@ class Router:
         ):
             verdict = self._judge.whole(attempt, head, parts)
             if verdict.fault is not None:
-                self._ended_badly(attempt, verdict, detail_of(attempt, head, parts), (head, parts))
+                self._failing.ended_badly(attempt, verdict, detail_of(attempt, head, parts), (head, parts))
                 return
-            if verdict.rule:
-                self._answered_with_error(attempt, verdict, head, parts)
+            if verdict.rule and is_raw(exchange):
+                self._transactions.answered_with_error(attempt, verdict, head, parts)
                 return
+            parts = outward(exchange, verdict, parts)
         self._ended_well(attempt)
         if call is not None and (call.klass is UNSAFE or call.method == "eth_blockNumber"):
             parts = self._learner.learn(exchange, attempt.node, call, parts)
         exchange.downstream.answer(exchange, head, parts)
 
-    def _answered_with_error(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
-        """An error that is the client's own to read, but for transactions, where it may mean another thing."""
-        exchange = attempt.exchange
-        if is_raw(exchange):
-            if exchange.rivals and not verdict.success:
-                self._ended_badly(attempt, outvoted(verdict), detail_of(attempt, head, parts), (head, parts))
-                return
-            if verdict.verify and self._verify(attempt, verdict, head, parts):
-                return
-            parts = self._transactions.understood(attempt, verdict, parts)
-        self._ended_well(attempt)
-        exchange.downstream.answer(exchange, head, self._retrying.outward(exchange, verdict, parts))
-
-    def _verify(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> bool:
-        """Ask the node for a transaction whose nonce it calls too low: it may have been mined. False: cannot be."""
-        exchange = attempt.exchange
-        looking = self._transactions.look_up(attempt)
-        if looking is None:
-            return False
-        self._leave(attempt)
-        exchange.pending = looking
-
-        def looked(known: bool) -> None:
-            if exchange.pending is not looking:
-                return  # the client left meanwhile
-            exchange.pending = None
-            taken = self._transactions.taken(attempt) if known else []
-            self._finish(attempt)
-            exchange.downstream.answer(exchange, head, taken or self._retrying.outward(exchange, verdict, parts))
-
-        looking.addCallback(looked)
-        return True
-
     def _ended_well(self, attempt: Attempt) -> None:
         if attempt.exchange.rivals:
-            self._win(attempt, self._now())
-        self._leave(attempt)
-        self._finish(attempt)
+            self._hedging.win(attempt)
+        self.leave(attempt)
+        self.finish(attempt)
 
-    def _finish(self, attempt: Attempt) -> None:
-        """A good answer ends the exchange."""
+    def win(self, attempt: Attempt) -> None:
+        """Of several attempts this one has the answer."""
+        if attempt.exchange.rivals:
+            self._hedging.win(attempt)
+
+    def finish(self, attempt: Attempt) -> None:
+        """An attempt that is over has ended the exchange well; the answer is the caller's to pass on."""
         exchange, node = attempt.exchange, attempt.node
         now = self._now()
         exchange.node = node
@@ -278,21 +249,11 @@ class Router:
             exchange.queued = self._waiting.told(exchange, attempt.sent_at, now)
         if attempt.pace is not None:
             attempt.pace.observe(now - attempt.sent_at)
-        self._done(exchange, now, "answered")
+        self.done(exchange, now, "answered")
         if node.troubled:
             self._publish(self.network.record_success(node, now, sent_at=attempt.sent_at))
         if exchange.verdicts:
             self._conclude_well(exchange, node, now)
-
-    def _win(self, attempt: Attempt, now: float) -> None:
-        """The first good answer is here: the others are not needed any more."""
-        exchange = attempt.exchange
-        grace = self.network.config.rpc_timeout_seconds if is_raw(exchange) else None
-        others = [other for other in exchange.under_way if other is not attempt]
-        exchange.attempt, exchange.rivals = attempt, ()
-        note(exchange, self.network, now, "won", attempt.node.name)
-        for other in others:
-            self._hedging.lose(other, attempt, now, grace)
 
     def _conclude_well(self, exchange: Exchange, by: Node, now: float) -> None:
         """Another node answered what these could not: it was their doing, and the retries were not in vain."""
@@ -309,10 +270,10 @@ class Router:
         verdict = self._judge.beginning(attempt, head, parts)
         if verdict.fault is not None and not (verdict.informative and not self._has_next(exchange, verdict)):
             self._upstreams[attempt.node.index].cancel(attempt)
-            self._ended_badly(attempt, verdict, detail_of(attempt, head, parts), None)
+            self._failing.ended_badly(attempt, verdict, detail_of(attempt, head, parts), None)
             return
         if exchange.rivals:
-            self._win(attempt, self._now())
+            self._hedging.win(attempt)
         exchange.node = attempt.node
         attempt.stage = STREAMING
         exchange.committed = True
@@ -366,147 +327,15 @@ class Router:
     def timed_out(self, attempt: Attempt) -> None:
         """Its time is up: that for asking another node as well, its own, or the whole request's."""
         if attempt.stage == EARLY:
-            self._hedge(attempt)
+            self._hedging.look(attempt)
             return
         self._upstreams[attempt.node.index].cancel(attempt)
         verdict, detail = judge_lateness(attempt)
-        self._ended_badly(attempt, verdict, detail, None)
-
-    def _hedge(self, attempt: Attempt) -> None:
-        """Ask another node as well.
-
-        Where there is none to ask, look again later: the silent one may be known by then to be in trouble.
-        """
-        exchange, pace, now = attempt.exchange, attempt.pace, self._now()
-        self._set_deadline(attempt)
-        node = self._hedging.rival(exchange, now)
-        if node is not None:
-            note(exchange, self.network, now, "hedged", node.name)
-            self._send(exchange, node, now)
-        elif pace is not None and now + pace.delay_seconds < attempt.deadline:
-            attempt.stage, attempt.deadline = EARLY, now + pace.delay_seconds
-            if now - attempt.sent_at >= SILENT_SECONDS > now - attempt.sent_at - pace.delay_seconds:
-                self._publish(self.network.record_silence(attempt.node, now))
+        self._failing.ended_badly(attempt, verdict, detail, None)
 
     def failed(self, attempt: Attempt, fault: Fault, detail: str, sent: bool) -> None:
         """There is no whole answer. ``sent`` False: the node surely did not receive the request."""
-        self._ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
-
-    def _ended_badly(
-        self, attempt: Attempt, verdict: Verdict, detail: str, answer: tuple[AnswerHead, list[bytes]] | None
-    ) -> None:
-        exchange, node, now = attempt.exchange, attempt.node, self._now()
-        outcome = verdict.fault.value if verdict.fault else "failed"
-        note(exchange, self.network, now, outcome, node.name, detail)
-        self._leave(attempt)
-        self.stats.failed[node.index, exchange.klass, outcome] += 1
-        if self._debug is not None:
-            self._tell(exchange, node, outcome, detail)
-        self._tell_network(attempt, verdict, detail, answer, now)
-        exchange.verdicts = (*exchange.verdicts, verdict)
-        if answer is not None:
-            save(attempt, verdict, *answer)
-        if exchange.committed:
-            self._done(exchange, now, "cut")
-            exchange.downstream.abort()
-        elif exchange.attempt is not None:
-            pass  # another node is being asked: it may still answer
-        elif verdict.permits_retry(exchange.repeatable) and now < exchange.deadline:
-            self._try_next(exchange, now)
-        else:
-            self._conclude(exchange)
-
-    def _tell(self, exchange: Exchange, node: Node, outcome: str, detail: str) -> None:
-        """Write it to the log: only where that was asked for, as a failing node may end thousands a second so."""
-        if self._debug is not None:
-            self._debug.debug(
-                "{network}: {node} did not answer {method}: {outcome}: {detail}",
-                network=self.network.name,
-                node=node.name,
-                method=exchange.call.method if exchange.call is not None else exchange.http_method.decode(),
-                outcome=outcome,
-                detail=detail,
-            )
-
-    def _tell_network(
-        self,
-        attempt: Attempt,
-        verdict: Verdict,
-        detail: str,
-        answer: tuple[AnswerHead, list[bytes]] | None,
-        now: float,
-    ) -> None:
-        """What the end of an attempt means for its node: blamed, held off, or known to lack a method."""
-        exchange, node = attempt.exchange, attempt.node
-        if verdict.blame:
-            self._blame(attempt, verdict, detail, now)
-        if verdict.limited:
-            seconds = None if answer is None else retry_after_of(answer[0], self._unix_time())
-            self._publish(self.network.record_limited(node, seconds, now))
-            if seconds is not None:
-                left, known = node.limit.seconds_left(now), exchange.retry_after_seconds
-                exchange.retry_after_seconds = left if known is None else min(known, left)
-        if verdict.unsupported and exchange.call is not None and exchange.call.members is None:
-            self._publish(self.network.record_unsupported(node, exchange.call.method, now))
-
-    def _blame(self, attempt: Attempt, verdict: Verdict, detail: str, now: float) -> None:
-        exchange, node, sent_at = attempt.exchange, attempt.node, attempt.sent_at
-        unreachable = verdict.fault is Fault.UNREACHABLE
-        reason = f"{verdict.fault.value if verdict.fault else 'failed'}: {detail}"
-        if verdict.blame is Blame.SUSPECT:
-            self._publish(self.network.suspect(node, reason, now))
-            return
-        unsafe = not exchange.repeatable and not verdict.not_executed
-        events = self.network.record_failure(
-            node, reason, now, proven=unreachable, unreachable=unreachable, unsafe=unsafe, sent_at=sent_at
-        )
-        self._publish(events)
-        if not unreachable and all(node is not known for known, _, _ in exchange.blamed):
-            exchange.blamed = (*exchange.blamed, (node, reason, sent_at))
-
-    def _try_next(self, exchange: Exchange, now: float) -> None:
-        left = self._retrying.untried(exchange, self._choices.eligible(exchange, now))
-        node = first_free(left, now)
-        if left and not self._retrying.affords(exchange, now):
-            self._conclude(exchange)
-        elif node is not None:
-            self.stats.failovers += 1
-            if node.ejected:
-                self.network.begin_trial(node, now)
-            self._send(exchange, node, now)
-        elif left and exchange.saved is None:
-            self._waiting.add(exchange)
-        else:
-            pause = self._retrying.pause_seconds(exchange)
-            if pause is None:
-                self._conclude(exchange)
-            else:
-                note(exchange, self.network, now, "pauses", detail=f"{pause * 1000:.0f} ms")
-                exchange.pending = self._later(pause, self._again, exchange)
-
-    def _again(self, exchange: Exchange) -> None:
-        """A pause is over: all nodes may be asked anew."""
-        exchange.pending = None
-        exchange.tried = ()
-        now = self._now()
-        node = self._choices.free(exchange, now) if now < exchange.deadline else None
-        if node is not None:
-            self._send(exchange, node, now)
-        elif now < exchange.deadline and self.network.order.candidates:
-            self._waiting.add(exchange)
-        else:
-            self._conclude(exchange)
-
-    def _conclude(self, exchange: Exchange) -> None:
-        """No node is left to ask: the best of what there is."""
-        now = self._now()
-        if exchange.saved is None:
-            self.refuse(exchange, refusal_of(exchange, now))
-            return
-        attempt, verdict, head, parts = exchange.saved
-        exchange.node = attempt.node
-        self._done(exchange, now, "error answered")
-        exchange.downstream.answer(exchange, head, self._retrying.outward(exchange, verdict, parts))
+        self._failing.ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """End a request with an answer of our own."""
@@ -514,7 +343,7 @@ class Router:
         now = self._now()
         if exchange.attempts or exchange.trail is not None or self._ring.takes_refusal():
             note(exchange, self.network, now, "refused", detail=refusal.message)
-        self._done(exchange, now, "refused")
+        self.done(exchange, now, "refused")
         exchange.downstream.refuse(exchange, refusal)
 
     def _nobody(self, now: float) -> Refusal:
@@ -534,15 +363,15 @@ class Router:
         """The wait is over: a node has room, or (None) there is nobody to wait for any more."""
         if node is not None:
             self.stats.failovers += exchange.attempts > 0
-            self._send(exchange, node, now)
+            self.send(exchange, node, now)
         elif exchange.attempts:
-            self._conclude(exchange)
+            self._failing.conclude(exchange)
         else:
             self.refuse(exchange, self._nobody(now))
 
     # the end of attempts and exchanges
 
-    def _leave(self, attempt: Attempt) -> None:
+    def leave(self, attempt: Attempt) -> None:
         """An attempt is over: its node has room for another."""
         self._attempts.pop(attempt, None)
         exchange = attempt.exchange
@@ -554,13 +383,13 @@ class Router:
         if self.stats.queued:
             self._waiting.wake_soon()
 
-    def _vacated(self, node: Node) -> None:
+    def vacated(self, node: Node) -> None:
         """What an attempt that lost had of its node is free again."""
         node.in_flight -= 1
         if self.stats.queued:
             self._waiting.wake_soon()
 
-    def _done(self, exchange: Exchange, now: float, outcome: str) -> None:
+    def done(self, exchange: Exchange, now: float, outcome: str) -> None:
         """An exchange is over; ``outcome`` in a word or two."""
         seconds = self._count_done(exchange, now)
         if exchange.trail is not None or seconds > self._ring.bar_seconds:
@@ -579,7 +408,7 @@ class Router:
         while exchange.attempt is not None:
             attempt = exchange.attempt
             self.stats.failed[attempt.node.index, exchange.klass, "client_left"] += 1
-            self._leave(attempt)
+            self.leave(attempt)
             self._upstreams[attempt.node.index].cancel(attempt)
         pending, exchange.pending = exchange.pending, None
         if pending is not None:

@@ -2,25 +2,47 @@
 
 So a node's word that it has the transaction already is a success, and the client is told the hash as if it had been
 first. That a nonce is too low may mean the same, after the transaction was mined: then the node is asked for it before
-it is believed. Everything else that a node says of a transaction is the client's to read.
+it is believed. Where several nodes are given a transaction, one node's refusal is not the end. Everything else that a
+node says of a transaction is the client's to read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 
-from evmlb.exchange import Attempt, Exchange
-from evmlb.interfaces import Upstream
+from evmlb.exchange import Attempt, Exchange, InFlight
+from evmlb.interfaces import AnswerHead, Upstream
 from evmlb.policy.verdicts import Verdict
 from evmlb.question import ask
+from evmlb.routing.judging import detail_of
 from evmlb.routing.learning import Learner
+from evmlb.routing.retrying import outvoted, outward
 from evmlb.transactions import raw_transaction_of, transaction_hash
+
+if TYPE_CHECKING:
+    from evmlb.routing.failing import Failing
 
 SEND_RAW = "eth_sendRawTransaction"
 LOOK_UP_SECONDS = 2.0
+
+
+class Ways(Protocol):
+    """How an attempt ends; the router's."""
+
+    def win(self, attempt: Attempt) -> None:
+        """Of several attempts this one has the answer."""
+        ...
+
+    def leave(self, attempt: Attempt) -> None:
+        """An attempt is over: its node has room for another."""
+        ...
+
+    def finish(self, attempt: Attempt) -> None:
+        """It has ended the exchange well."""
+        ...
 
 
 def is_raw(exchange: Exchange) -> bool:
@@ -31,18 +53,33 @@ def is_raw(exchange: Exchange) -> bool:
 class Transactions:
     """What the nodes of one network mean by their errors about raw transactions."""
 
-    def __init__(self, reactor: Any, upstreams: Sequence[Upstream], learner: Learner) -> None:
-        self._reactor = reactor
+    def __init__(
+        self, in_flight: InFlight, upstreams: Sequence[Upstream], learner: Learner, failing: Failing, ways: Ways
+    ) -> None:
+        self._reactor = in_flight.reactor
         self._upstreams = upstreams
         self._learner = learner
+        self._failing = failing
+        self._ways = ways
 
-    def understood(self, attempt: Attempt, verdict: Verdict, parts: list[bytes]) -> list[bytes]:
-        """The body of an error about a transaction as the client gets it: a success where it is one."""
-        if not verdict.success:
-            return parts
-        return self.taken(attempt) or parts
+    def answered_with_error(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
+        """A node answered with an error which is no failure of its own."""
+        exchange = attempt.exchange
+        if verdict.verify and not exchange.rivals and self._look_up(attempt, verdict, head, parts):
+            return
+        taken = self._taken(attempt) if verdict.success else []
+        if exchange.rivals and not taken:
+            self._failing.ended_badly(attempt, outvoted(verdict), detail_of(attempt, head, parts), (head, parts))
+        else:
+            self._ways.win(attempt)
+            self._ways.leave(attempt)
+            self._answer(attempt, head, taken or outward(exchange, verdict, parts))
 
-    def taken(self, attempt: Attempt) -> list[bytes]:
+    def _answer(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> None:
+        self._ways.finish(attempt)
+        attempt.exchange.downstream.answer(attempt.exchange, head, parts)
+
+    def _taken(self, attempt: Attempt) -> list[bytes]:
         """The body of the answer to a transaction that the node has; empty when its hash cannot be told."""
         exchange = attempt.exchange
         transaction = hash_of(exchange)
@@ -51,14 +88,26 @@ class Transactions:
         self._learner.note_writer(exchange, attempt.node)
         return [b'{"jsonrpc":"2.0","id":%b,"result":"%b"}' % (exchange.call.id or b"null", transaction.encode())]
 
-    def look_up(self, attempt: Attempt) -> Deferred[bool] | None:
-        """Ask whether the node knows the transaction; None when its hash cannot be told. It fires in any case."""
-        transaction = hash_of(attempt.exchange)
+    def _look_up(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> bool:
+        """Ask the node whether it knows the transaction, then answer. False: its hash cannot be told."""
+        exchange = attempt.exchange
+        transaction = hash_of(exchange)
         if transaction is None:
-            return None
-        asking = ask(self._upstreams[attempt.node.index], "eth_getTransactionByHash", [transaction])
-        asking.addTimeout(LOOK_UP_SECONDS, self._reactor)
-        return asking.addCallbacks(lambda result: isinstance(result, dict), lambda _: False)
+            return False
+        self._ways.leave(attempt)
+        looking: Deferred[object] = ask(self._upstreams[attempt.node.index], "eth_getTransactionByHash", [transaction])
+        looking.addTimeout(LOOK_UP_SECONDS, self._reactor)
+        exchange.pending = looking
+
+        def looked(result: object) -> None:
+            if exchange.pending is not looking:
+                return  # the client left meanwhile
+            exchange.pending = None
+            taken = self._taken(attempt) if isinstance(result, dict) else []
+            self._answer(attempt, head, taken or outward(exchange, verdict, parts))
+
+        looking.addCallbacks(looked, looked)
+        return True
 
 
 def hash_of(exchange: Exchange) -> str | None:

@@ -122,7 +122,7 @@ class RetryTests(RoutingTestCase):
     def test_debug(self) -> None:
         """Where it is asked for, each attempt that ends badly is told to the log, with the reason."""
         world = self.make("a b")
-        world.router._debug = Logger()
+        world.router._failing.debug = Logger()
         world.submit()
         with capturedLogs() as captured:
             world.last("a").fail(Fault.DISCONNECTED, "gone")

@@ -1,0 +1,199 @@
+"""What becomes of a request when an attempt ended badly: who is told, whom it goes to next, and how it ends.
+
+The verdict (:mod:`evmlb.policy.verdicts`) has said what the end means. What follows from it for the node is told to the
+network at once, so that the next request already avoids it. A failure that the request itself may have caused only
+makes its node suspect, and counts against it once another node has answered the same call well: so one client's odd
+request never takes a node from the others.
+
+For the request: while another node is being asked, its answer is waited for; else the next one is tried, as far as
+:mod:`.retrying` allows; when nobody is left the client gets the best of what there is.
+
+Nothing here is on the way of a plain good answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from twisted.logger import Logger
+
+from evmlb.errors import Fault, Refusal
+from evmlb.events import Events
+from evmlb.exchange import Attempt, Exchange, InFlight
+from evmlb.interfaces import AnswerHead
+from evmlb.network import Network
+from evmlb.node import Node
+from evmlb.policy.verdicts import Blame, Verdict
+from evmlb.routing.choosing import Choices, first_free
+from evmlb.routing.judging import refusal_of, retry_after_of, save
+from evmlb.routing.recording import note
+from evmlb.routing.retrying import Retrying, outward
+from evmlb.routing.waiting import Waiting
+from evmlb.stats import NetworkStats
+
+
+class Ways(Protocol):
+    """What a failed request may be led back to; the router's."""
+
+    def send(self, exchange: Exchange, node: Node, now: float) -> None:
+        """Ask a node."""
+        ...
+
+    def leave(self, attempt: Attempt) -> None:
+        """An attempt is over: its node has room for another."""
+        ...
+
+    def done(self, exchange: Exchange, now: float, outcome: str) -> None:
+        """An exchange is over; ``outcome`` in a word or two."""
+        ...
+
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
+        """End it with an answer of our own."""
+        ...
+
+
+class Failing:
+    """The failed attempts of one network. ``debug``, where given, is told of each."""
+
+    def __init__(
+        self,
+        network: Network,
+        stats: NetworkStats,
+        in_flight: InFlight,
+        choices: Choices,
+        retrying: Retrying,
+        waiting: Waiting,
+        ways: Ways,
+        publish: Callable[[Events], None],
+        unix_time: Callable[[], float],
+        debug: Logger | None,
+    ) -> None:
+        self._network = network
+        self._stats = stats
+        self._now = in_flight.now
+        self._later = in_flight.later
+        self._choices = choices
+        self._retrying = retrying
+        self._waiting = waiting
+        self._ways = ways
+        self._publish = publish
+        self._unix_time = unix_time
+        self.debug = debug
+
+    def ended_badly(
+        self, attempt: Attempt, verdict: Verdict, detail: str, answer: tuple[AnswerHead, list[bytes]] | None
+    ) -> None:
+        """An attempt ended so. ``answer``: what came, if anything did."""
+        exchange, node, now = attempt.exchange, attempt.node, self._now()
+        outcome = verdict.fault.value if verdict.fault else "failed"
+        note(exchange, self._network, now, outcome, node.name, detail)
+        self._ways.leave(attempt)
+        self._stats.failed[node.index, exchange.klass, outcome] += 1
+        if self.debug is not None:
+            self._tell(exchange, node, outcome, detail)
+        self._tell_network(attempt, verdict, detail, answer, now)
+        exchange.verdicts = (*exchange.verdicts, verdict)
+        if answer is not None:
+            save(attempt, verdict, *answer)
+        if exchange.committed:
+            self._ways.done(exchange, now, "cut")
+            exchange.downstream.abort()
+        elif exchange.attempt is not None:
+            pass  # another node is being asked: it may still answer
+        elif verdict.permits_retry(exchange.repeatable) and now < exchange.deadline:
+            self._try_next(exchange, now)
+        else:
+            self.conclude(exchange)
+
+    def _tell(self, exchange: Exchange, node: Node, outcome: str, detail: str) -> None:
+        """Write it to the log: only where that was asked for, as a failing node may end thousands a second so."""
+        if self.debug is not None:
+            self.debug.debug(
+                "{network}: {node} did not answer {method}: {outcome}: {detail}",
+                network=self._network.name,
+                node=node.name,
+                method=exchange.call.method if exchange.call is not None else exchange.http_method.decode(),
+                outcome=outcome,
+                detail=detail,
+            )
+
+    def _tell_network(
+        self,
+        attempt: Attempt,
+        verdict: Verdict,
+        detail: str,
+        answer: tuple[AnswerHead, list[bytes]] | None,
+        now: float,
+    ) -> None:
+        """What the end of an attempt means for its node: blamed, held off, or known to lack a method."""
+        exchange, node = attempt.exchange, attempt.node
+        if verdict.blame:
+            self._blame(attempt, verdict, detail, now)
+        if verdict.limited:
+            seconds = None if answer is None else retry_after_of(answer[0], self._unix_time())
+            self._publish(self._network.record_limited(node, seconds, now))
+            if seconds is not None:
+                left, known = node.limit.seconds_left(now), exchange.retry_after_seconds
+                exchange.retry_after_seconds = left if known is None else min(known, left)
+        if verdict.unsupported and exchange.call is not None and exchange.call.members is None:
+            self._publish(self._network.record_unsupported(node, exchange.call.method, now))
+
+    def _blame(self, attempt: Attempt, verdict: Verdict, detail: str, now: float) -> None:
+        exchange, node, sent_at = attempt.exchange, attempt.node, attempt.sent_at
+        unreachable = verdict.fault is Fault.UNREACHABLE
+        reason = f"{verdict.fault.value if verdict.fault else 'failed'}: {detail}"
+        if verdict.blame is Blame.SUSPECT:
+            self._publish(self._network.suspect(node, reason, now))
+            return
+        unsafe = not exchange.repeatable and not verdict.not_executed
+        events = self._network.record_failure(
+            node, reason, now, proven=unreachable, unreachable=unreachable, unsafe=unsafe, sent_at=sent_at
+        )
+        self._publish(events)
+        if not unreachable and all(node is not known for known, _, _ in exchange.blamed):
+            exchange.blamed = (*exchange.blamed, (node, reason, sent_at))
+
+    def _try_next(self, exchange: Exchange, now: float) -> None:
+        left = self._retrying.untried(exchange, self._choices.eligible(exchange, now))
+        node = first_free(left, now)
+        if left and not self._retrying.affords(exchange, now):
+            self.conclude(exchange)
+        elif node is not None:
+            self._stats.failovers += 1
+            if node.ejected:
+                self._network.begin_trial(node, now)
+            self._ways.send(exchange, node, now)
+        elif left and exchange.saved is None:
+            self._waiting.add(exchange)
+        else:
+            pause = self._retrying.pause_seconds(exchange)
+            if pause is None:
+                self.conclude(exchange)
+            else:
+                note(exchange, self._network, now, "pauses", detail=f"{pause * 1000:.0f} ms")
+                exchange.pending = self._later(pause, self._again, exchange)
+
+    def _again(self, exchange: Exchange) -> None:
+        """A pause is over: all nodes may be asked anew."""
+        exchange.pending = None
+        exchange.tried = ()
+        now = self._now()
+        node = self._choices.free(exchange, now) if now < exchange.deadline else None
+        if node is not None:
+            self._ways.send(exchange, node, now)
+        elif now < exchange.deadline and self._network.order.candidates:
+            self._waiting.add(exchange)
+        else:
+            self.conclude(exchange)
+
+    def conclude(self, exchange: Exchange) -> None:
+        """No node is left to ask: the best of what there is."""
+        now = self._now()
+        if exchange.saved is None:
+            self._ways.refuse(exchange, refusal_of(exchange, now))
+            return
+        attempt, verdict, head, parts = exchange.saved
+        exchange.node = attempt.node
+        self._ways.done(exchange, now, "error answered")
+        exchange.downstream.answer(exchange, head, outward(exchange, verdict, parts))
