@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.chain import Syncing
 from evmlb.config.schema import Role
-from evmlb.node import Node, Poll
+from evmlb.node import Node, Poll, facts_of
 from evmlb.policy.ranking import ObstacleKind
 from tests.support import Still, network_config, node_config
 
@@ -201,9 +201,9 @@ class FactsTests(SynchronousTestCase):
     def test_jsonable(self) -> None:
         """The facts are JSON before and after anything is known."""
         node = made()
-        json.dumps(node.facts(0.0), allow_nan=False)
+        json.dumps(facts_of(node, 0.0), allow_nan=False)
         node.observe_poll(poll(syncing=Syncing(3)), 1.0)
-        facts = json.loads(json.dumps(node.facts(2.5), allow_nan=False))
+        facts = json.loads(json.dumps(facts_of(node, 2.5), allow_nan=False))
         self.assertEqual(facts["head"], 100)
         self.assertEqual(facts["last_poll_age_seconds"], 1.5)
         self.assertEqual(facts["syncing_distance_blocks"], 3)
@@ -211,7 +211,7 @@ class FactsTests(SynchronousTestCase):
     def test_masked(self) -> None:
         """No key of a URL is among the facts."""
         node = made(url="https://user:secret@node.test/v2/0123456789abcdef0123?key=hidden")
-        text = json.dumps(node.facts(0.0))
+        text = json.dumps(facts_of(node, 0.0))
         for secret in ("secret", "0123456789abcdef", "hidden"):
             self.assertNotIn(secret, text)
 
@@ -220,4 +220,4 @@ class FactsTests(SynchronousTestCase):
         node = made()
         for _ in range(2):
             node.record_failure("reset", 1.0, proven=True)
-        self.assertEqual(node.facts(1.25)["next_trial_in_seconds"], 0.75)
+        self.assertEqual(facts_of(node, 1.25)["next_trial_in_seconds"], 0.75)

@@ -1,7 +1,4 @@
-"""One node's facts together.
-
-A node takes in what was seen of it and answers two questions: may it serve (:meth:`Node.candidate_for`), and does it
-want to be told of successes too (``troubled``). What it means for the network is :mod:`evmlb.network`'s to say.
+"""One node: what was seen of it goes in, whether it may serve comes out.
 
 Which word wins when several things are wrong is the order of :meth:`Node.obstacle`: never polled, polls fail, answers
 too old, chain id unknown, wrong chain, head refuted, syncing. Ejection and suspicion stand beside these.
@@ -10,22 +7,12 @@ too old, chain id unknown, wrong chain, head refuted, syncing. Ejection and susp
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
-from typing import Any
 
 from evmlb.chain import Syncing
 from evmlb.config.schema import NetworkConfig, NodeConfig, Role
-from evmlb.events import (
-    Events,
-    NodeBecameSuspect,
-    NodeCameUp,
-    NodeCaughtUp,
-    NodeFellBehind,
-    NodeLimitLifted,
-    NodeOnWrongChain,
-    NodeRateLimited,
-    NodeWentDown,
-)
+from evmlb.events import Events
+from evmlb.node.poll import Poll
+from evmlb.node.telling import Telling
 from evmlb.policy.breaker import Breaker
 from evmlb.policy.bucket import TokenBucket
 from evmlb.policy.health import Health
@@ -46,26 +33,6 @@ UNSUPPORTED_SECONDS = 600.0
 MAX_UNSUPPORTED = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Poll:
-    """What one good poll brought.
-
-    ``started_at``: when it was asked. ``chain_id`` ``None``: not asked this time. ``syncing`` ``None``: the node says
-    it is done, or was not asked (one that says otherwise is asked every time). ``block_hash``, ``block_timestamp``
-    and ``unix_time`` belong to the block that the network wanted confirmed: its hash and timestamp (seconds since
-    1970), and our own wall clock when the answer came. Without all three nothing is confirmed.
-    """
-
-    number: int
-    latency_seconds: float
-    started_at: float
-    chain_id: int | None = None
-    syncing: Syncing | None = None
-    block_hash: str | None = None
-    block_timestamp: int | None = None
-    unix_time: float | None = None
-
-
 class Node:
     """One node of one network.
 
@@ -79,6 +46,7 @@ class Node:
 
     __slots__ = (
         "_slow_until",
+        "_telling",
         "_unsafe_in_a_row",
         "breaker",
         "bucket",
@@ -97,7 +65,6 @@ class Node:
         "in_flight",
         "index",
         "interval_seconds",
-        "is_behind",
         "is_particular",
         "last_good_poll_at",
         "last_poll_at",
@@ -117,8 +84,6 @@ class Node:
         "syncing",
         "troubled",
         "unsupported",
-        "was_limited",
-        "was_usable",
         "weight",
     )
 
@@ -154,6 +119,7 @@ class Node:
         self.reached = 0
         self.hedge_losses = 0
         self._slow_until = 0.0
+        self._telling = Telling()
         self._unsafe_in_a_row = 0
         self.unsupported: dict[str, float] = {}  # until when, by method
         self.provider = provider_of(config.endpoint.host, None, config.provider)
@@ -165,9 +131,6 @@ class Node:
         rate = config.requests_per_second
         self.bucket = None if rate is None else TokenBucket(rate)
         self.is_particular = self.bucket is not None
-        self.was_limited = False  # what events have said last
-        self.was_usable: bool | None = None  # the same
-        self.is_behind = False  # the same
         self.candidate = self.candidate_for(None, None, refuted=False)
 
     # facts in, from the network
@@ -432,112 +395,4 @@ class Node:
     def adopt(self, candidate: Candidate, network: str, expected: int | None) -> Events:
         """Take a new candidate as the present one, and say what flipped by it."""
         before, self.candidate = self.candidate, candidate
-        return (
-            *self._limit_events(network),
-            *self._suspicion_events(before, network),
-            *self._use_events(before, network, expected),
-            *self._lag_events(network),
-        )
-
-    def _limit_events(self, network: str) -> Events:
-        limited = self.limit.limited
-        if limited == self.was_limited:
-            return ()
-        self.was_limited = limited
-        if limited:
-            return (NodeRateLimited(network=network, node=self.name, told=self.limit.explicit),)
-        return (NodeLimitLifted(network=network, node=self.name),)
-
-    def _suspicion_events(self, before: Candidate, network: str) -> Events:
-        reason = self.candidate.suspicion
-        if reason is None or before.suspicion is not None or not self.was_usable:
-            return ()
-        return (NodeBecameSuspect(network=network, node=self.name, reason=reason),)
-
-    def _use_events(self, before: Candidate, network: str, expected: int | None) -> Events:
-        obstacle, ejected = self.candidate.obstacle, self.candidate.ejected
-        kind = None if obstacle is None else obstacle.kind
-        if kind in _NOT_THE_NODE_S:
-            return ()
-        usable = obstacle is None and ejected is None
-        was, self.was_usable = self.was_usable, usable
-        if kind is ObstacleKind.WRONG_CHAIN and self.chain_id is not None:
-            known = before.obstacle is not None and before.obstacle.kind is kind and was is not None
-            told = NodeOnWrongChain(network=network, node=self.name, chain_id=self.chain_id, expected=expected)
-            return () if known else (told,)
-        if usable == was:
-            return ()
-        if usable:
-            return (NodeCameUp(network=network, node=self.name, reason=_came_up(before, first=was is None)),)
-        reason = obstacle.reason if obstacle is not None else f"ejected, requests fail: {ejected}"
-        return (NodeWentDown(network=network, node=self.name, reason=reason),)
-
-    def _lag_events(self, network: str) -> Events:
-        lag, obstacle = self.candidate.lag_blocks, self.candidate.obstacle
-        behind = lag > self.limit_blocks
-        if behind == self.is_behind or (obstacle is not None and obstacle.kind is not ObstacleKind.SYNCING):
-            return ()
-        self.is_behind = behind
-        if behind:
-            return (NodeFellBehind(network=network, node=self.name, lag_blocks=lag, limit_blocks=self.limit_blocks),)
-        return (NodeCaughtUp(network=network, node=self.name, lag_blocks=lag),)
-
-    def facts(self, now: float) -> dict[str, Any]:
-        """Everything known, for a person to read: JSON-able, times as ages in seconds, the URL masked."""
-        obstacle = self.candidate.obstacle
-        return {
-            "name": self.name,
-            "role": self.role.value,
-            "endpoint": self.config.endpoint.masked,
-            "weight": self.weight,
-            "in_flight": self.in_flight,
-            "capacity": self.capacity,
-            "head": self.head,
-            "lag_blocks": self.lag_blocks,
-            "head_age_seconds": _age(self.head_changed_at, now),
-            "latency_seconds": self.latency_seconds,
-            "load": self.load,
-            "reachable": self.reachable,
-            "healthy": self.healthy,
-            "obstacle": None if obstacle is None else obstacle.reason,
-            "suspect": self.suspect,
-            "suspicion": self.health.suspicion,
-            "ejected": self.ejected,
-            "ejection": self.breaker.reason if self.ejected else None,
-            "breaker": self.breaker.state.value,
-            "next_trial_in_seconds": self.breaker.due_in_seconds(now),
-            "rate_limited": self.limit.limited,
-            "rate_limited_for_seconds": round(self.limit.seconds_left(now), 3) if self.limit.limited else None,
-            "unsupported_methods": sorted(self.unsupported),
-            "provider": self.provider,
-            "syncing_distance_blocks": None if self.syncing is None else self.syncing.distance_blocks,
-            "chain_id": self.chain_id,
-            "client_version": self.client_version,
-            "peer_count": self.peer_count,
-            "last_poll_age_seconds": _age(self.last_poll_at, now),
-            "last_good_poll_age_seconds": _age(self.last_good_poll_at, now),
-        }
-
-
-def _age(at: float | None, now: float) -> float | None:
-    return None if at is None else round(max(0.0, now - at), 3)
-
-
-_NOT_THE_NODE_S = frozenset({ObstacleKind.NOT_POLLED, ObstacleKind.CHAIN_UNKNOWN, ObstacleKind.CHAIN_DISPUTED})
-"""Obstacles that say nothing of the node yet, or that the network tells of: no event of the node's."""
-
-_OUTLIVED = {
-    ObstacleKind.POLLS_FAIL: "answers polls again",
-    ObstacleKind.STALE: "answers polls again",
-    ObstacleKind.WRONG_CHAIN: "serves the right chain",
-    ObstacleKind.HEAD_REFUTED: "its head is confirmed",
-    ObstacleKind.SYNCING: "has done syncing",
-}
-
-
-def _came_up(before: Candidate, *, first: bool) -> str:
-    if first:
-        return "answers polls"
-    if before.obstacle is None:
-        return "a trial request was answered"
-    return _OUTLIVED.get(before.obstacle.kind, "answers polls")
+        return self._telling.changes(self, before, network, expected)
