@@ -104,7 +104,7 @@ class Balancer:
         self.in_flight = InFlight(reactor, now)
         self.event_log = EventLog()
         self._client_series = ClientSeries()
-        self._verdicts = Verdicts(getattr(config, "verdicts", ()))
+        self._verdicts = Verdicts(config.verdicts)
         self.ring = Ring(config.explain_kept, now)
         self.networks = {network.name: self._make_network(network) for network in config.networks}
         routers = {name: parts.router for name, parts in self.networks.items()}

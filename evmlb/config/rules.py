@@ -32,7 +32,7 @@ MAX_MESSAGE = 1000
 """Characters of a message, or of a body that is no JSON-RPC, that rules look at."""
 MAX_PATTERN = 500
 """Characters of one regular expression."""
-MAX_COST = 100_000
+MAX_COST = 20_000
 """How much the repeats of one pattern may multiply to: what a hostile message can make it cost is bounded by this."""
 
 _ANY_STATUS = frozenset(range(100, 1000))
@@ -147,7 +147,7 @@ def _pattern(text: str) -> str:
     except (re.error, OverflowError, RecursionError) as error:
         raise Unexpected(f"expected a regular expression: {getattr(error, 'msg', error)}") from None
     if cost_of(text) > MAX_COST:
-        raise Unexpected("expected bounded repeats such as .{0,40}: on some messages this pattern could take seconds")
+        raise Unexpected("expected bounded repeats such as .{0,40}: on some messages this pattern could take very long")
     return text
 
 
@@ -162,6 +162,7 @@ def cost_of(pattern: str) -> float:
     """
     plain = re.sub(r"\\.", "a", pattern)
     plain = re.sub(r"\[\^?\]?[^\]]*\]", "a", plain)
+    plain = re.sub(r"([*+?}])[?+]", r"\1", plain)  # lazy and possessive ones
     plain = re.sub(r"\(\?(P?<\w+>|<?[=!]|[a-zA-Z-]*:|)", "(", plain)
     cost = 1
     while found := _GROUP.search(plain):
@@ -200,11 +201,11 @@ def _provider(text: str) -> str:
     return text.lower()
 
 
-_CONDITION_KEYS: dict[str, Key] = {
+CONDITION_KEYS: dict[str, Key] = {
     "status": Key("statuses", _statuses),
     "code": Key("codes", _set_of(scalar(_CODES))),
-    "text": Key("texts", _one_or_more(scalar(_pattern))),
-    "body": Key("bodies", _one_or_more(scalar(_pattern))),
+    "text": Key("texts", _one_or_more(scalar(_pattern, show=False))),
+    "body": Key("bodies", _one_or_more(scalar(_pattern, show=False))),
     "methods": Key("methods", _one_or_more(scalar(_glob))),
     "class": Key("classes", _set_of(scalar(_class))),
     "provider": Key("providers", _set_of(scalar(_provider))),
@@ -212,12 +213,12 @@ _CONDITION_KEYS: dict[str, Key] = {
 
 
 def _condition(place: Place) -> Condition:
-    section = read_section(place, _CONDITION_KEYS, dict.fromkeys(_COLUMNS, "under then"))
+    section = read_section(place, CONDITION_KEYS, dict.fromkeys(COLUMNS, "under then"))
     if not section.places:
-        raise Wrong(f"expected at least one of {', '.join(_CONDITION_KEYS)}")
+        raise Wrong(f"expected at least one of {', '.join(CONDITION_KEYS)}")
     if section.places.keys() & {"code", "text"} and "body" in section.places:
         section.at("body").fault("expected no code and no text beside it: body is for answers that are no JSON-RPC")
-    return Condition(**section.fields(_CONDITION_KEYS))
+    return Condition(**section.fields(CONDITION_KEYS))
 
 
 # -- the columns of a verdict
@@ -235,7 +236,7 @@ def _client_code(text: str) -> int | None:
     return None if text.lower() == "none" else _CODES(text)
 
 
-_COLUMNS: dict[str, Key] = {
+COLUMNS: dict[str, Key] = {
     "fault": Key("fault", scalar(_fault)),
     "retry": Key("retry", scalar(boolean)),
     "retry_here": Key("retry_here", scalar(boolean)),
@@ -253,16 +254,18 @@ _COLUMNS: dict[str, Key] = {
 
 
 def _columns(place: Place) -> Section:
-    return read_section(place, _COLUMNS, dict.fromkeys(_CONDITION_KEYS, "under when"))
+    return read_section(place, COLUMNS, dict.fromkeys(CONDITION_KEYS, "under when"))
 
 
-def _check_columns(verdict: Verdict, place: Place) -> None:
-    """A verdict that contradicts itself would be acted on in part, which is worse than a fault."""
+def _check_columns(verdict: Verdict, then: Section) -> None:
+    """Note what contradicts itself in a verdict: it would be acted on in part, which is worse than a fault."""
+    if then.places.keys() != then.values.keys():
+        return  # what could not be read is told already
     of_nodes = verdict.retry or verdict.retry_here or verdict.blame or verdict.limited or verdict.unsupported
     if verdict.fault is None and of_nodes:
-        place.fault("expected a fault beside these columns: without one the answer is the client's")
+        then.place.fault("expected a fault beside these columns: without one the answer is the client's")
     if verdict.fault is not None and (verdict.success or verdict.verify):
-        place.fault("expected no fault beside success or verify: both are about answers that may be the client's")
+        then.place.fault("expected no fault beside success or verify: both are about answers that may be the client's")
 
 
 # -- rules
@@ -274,7 +277,7 @@ def _name(text: str) -> str:
     return text
 
 
-_RULE_KEYS: dict[str, Key] = {
+RULE_KEYS: dict[str, Key] = {
     "name": Key("name", scalar(_name)),
     "description": Key("description", Place.text),
     "inherit": Key("", scalar(_name)),
@@ -285,18 +288,19 @@ _RULE_KEYS: dict[str, Key] = {
 
 def _rule(place: Place, known: Mapping[str, Verdict]) -> VerdictRule:
     """One rule; ``known`` are the verdicts that it may inherit."""
-    elsewhere = dict.fromkeys(_CONDITION_KEYS, "under when") | dict.fromkeys(_COLUMNS, "under then")
-    section = read_section(place, _RULE_KEYS, elsewhere)
+    elsewhere = dict.fromkeys(CONDITION_KEYS, "under when") | dict.fromkeys(COLUMNS, "under then")
+    section = read_section(place, RULE_KEYS, elsewhere)
     for key in ("name", "when"):
         if key not in section.places:
             place.fault(f"expected the key {key}")
     inherited = section.values.get("inherit", "")
     if inherited and inherited not in known:
         section.at("inherit").fault(f"expected the name of a rule above, or built in{did_you_mean(inherited, known)}")
-    columns = section.values["then"].fields(_COLUMNS) if "then" in section.values else {}
+    then = section.values.get("then", Section(place))
     name = section.values.get("name", "")
-    verdict = replace(known.get(inherited, Verdict()), **columns, rule=name)
-    _check_columns(verdict, section.at("then"))
+    verdict = replace(known.get(inherited, Verdict()), **then.fields(COLUMNS), rule=name)
+    if inherited in known or not inherited:
+        _check_columns(verdict, then)
     return VerdictRule(
         name=name,
         verdict=verdict,

