@@ -2,6 +2,7 @@
 
 import json
 
+from eth_account import Account
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.integration import parts
@@ -86,7 +87,7 @@ class TwoNodesTests(SynchronousTestCase):
         self.assertRegex(self.evmlb.end(), r"node-1 .*\d+ blocks behind")
 
     def test_frozen(self) -> None:
-        """A node that takes connections and says nothing is left after the first time-out; nothing fails."""
+        """A node that takes connections and says nothing is asked beside another, and left; nothing fails."""
         self.begin()
         load = Load(self.url)
         load.start()
@@ -98,7 +99,7 @@ class TwoNodesTests(SynchronousTestCase):
         self.anvils[0].thaw()
         load.stop()
         self.assertEqual(load.failures, [])
-        self.assertLess(load.longest_seconds, 5)
+        self.assertLess(load.longest_seconds, 2)  # 50 ms by itself; the machine may be busy
         self.evmlb.end()
 
     def test_transactions_and_filters(self) -> None:
@@ -115,6 +116,35 @@ class TwoNodesTests(SynchronousTestCase):
         self.assertEqual(len(self.evmlb.rpc("mainnet", "eth_getFilterChanges", filter_id)), 3)
         for _ in range(6):
             self.assertEqual(self.evmlb.rpc("mainnet", "eth_getFilterChanges", filter_id), [])
+        self.evmlb.end()
+
+    def test_raw_transactions(self) -> None:
+        """A raw transaction that was sent before, or is mined already, is answered with its hash, by real nodes."""
+        self.begin("    strategy: shared\n    broadcast_transactions: 2\n")
+        key = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"  # anvil's own first account
+        signed = Account.sign_transaction(
+            {
+                "to": "0x" + "11" * 20,
+                "value": 1,
+                "gas": 21000,
+                "maxFeePerGas": 10**11,
+                "maxPriorityFeePerGas": 10**9,
+                "nonce": 0,
+                "chainId": 31337,
+                "type": 2,
+            },
+            key,
+        )
+        raw, transaction = "0x" + signed.raw_transaction.hex(), "0x" + signed.hash.hex()
+        self.assertEqual(self.evmlb.rpc("mainnet", "eth_sendRawTransaction", raw), transaction)
+        parts.wait_until(
+            lambda: all(anvil.rpc("eth_getTransactionByHash", transaction) for anvil in self.anvils),
+            5,
+            "both to have it",
+        )
+        self.assertEqual(self.evmlb.rpc("mainnet", "eth_sendRawTransaction", raw), transaction)
+        parts.mine_all(self.anvils, 1)
+        self.assertEqual(self.evmlb.rpc("mainnet", "eth_sendRawTransaction", raw), transaction)
         self.evmlb.end()
 
 
