@@ -137,6 +137,7 @@ class Network:
 
     def begin_trial(self, node: Node, now: float) -> None:
         """The one trial request was sent; its outcome comes as a success or failure, or is not waited for."""
+        node.trials += 1
         node.breaker.begin(now)
 
     # facts in

@@ -185,7 +185,8 @@ def _loop_name(reactor: Any) -> str:
 
 
 def _source(parts: NetworkParts) -> MetricsSource:
-    return MetricsSource(parts.network, parts.router.stats, tuple(poller.outcomes for poller in parts.pollers))
+    polls = tuple(poller.outcomes for poller in parts.pollers)
+    return MetricsSource(parts.network, parts.router.stats, polls, parts.upstreams, parts.router.paces)
 
 
 class NodesService(Service):

@@ -47,6 +47,7 @@ class NetworkStats:
         "refusals",
         "retries_denied",
         "shed",
+        "verdicts",
     )
 
     def __init__(self, node_count: int, client_series: ClientSeries | None = None) -> None:
@@ -56,6 +57,7 @@ class NetworkStats:
         self.duration_sum_seconds = 0.0
         self.answered = [[0] * len(MethodClass) for _ in range(node_count)]  # attempts, by node and method class
         self.failed: Counter[tuple[int, MethodClass, str]] = Counter()  # attempts, by node, class and outcome
+        self.verdicts: Counter[str] = Counter()  # errors of nodes, by the rule that judged them
         self.refusals: Counter[int] = Counter()  # by HTTP status
         self.failovers = 0
         self.retries_denied = 0  # for want of budget
@@ -96,3 +98,19 @@ class FrontStats:
         self.accepted = 0
         self.rejected = 0  # over max_connections
         self.bad_requests: Counter[int] = Counter()  # answered without a network, by HTTP status
+
+
+class WebSocketStats:
+    """The WebSockets of clients, all networks together."""
+
+    __slots__ = ("accepted", "calls", "closes", "messages_in", "messages_out", "open", "rejected", "slow_closed")
+
+    def __init__(self) -> None:
+        self.open = 0
+        self.accepted = 0
+        self.rejected = 0  # over a limit, from a strange origin, or while evmlb stops
+        self.messages_in = 0
+        self.messages_out = 0  # events of subscriptions included
+        self.calls = 0  # sent on to nodes; a batch counts once
+        self.slow_closed = 0  # did not read what was sent
+        self.closes: Counter[int] = Counter()  # ended, by close code; 1006 without one

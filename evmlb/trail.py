@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
+from operator import itemgetter
 from typing import Any
 
 Record = dict[str, Any]
@@ -110,13 +111,16 @@ class Ring:
             heapq.heapify(self._slowest)
             self._raise_bar()
 
-    def failures(self) -> list[Record]:
+    def failures(self) -> Iterator[Record]:
         """The last failures, newest first."""
-        now = self._now()
-        return [{**record, "seconds_ago": round(now - at, 1)} for at, record in reversed(self._failures)]
+        return self._aged([(at, record) for at, record in reversed(self._failures)])
 
-    def slowest(self) -> list[Record]:
+    def slowest(self) -> Iterator[Record]:
         """The slowest requests, slowest first."""
+        return self._aged([(at, record) for _, _, at, record in sorted(self._slowest, key=itemgetter(0), reverse=True)])
+
+    def _aged(self, entries: list[tuple[float, Record]]) -> Iterator[Record]:
+        """One after the other, as there may be thousands."""
         now = self._now()
-        entries = sorted(self._slowest, key=lambda entry: -entry[0])
-        return [{**record, "seconds_ago": round(now - at, 1)} for _, _, at, record in entries]
+        for at, record in entries:
+            yield {**record, "seconds_ago": round(now - at, 1)}

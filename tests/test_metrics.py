@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -14,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.config.schema import Role
+from evmlb.config.schema import HedgeConfig, Role
+from evmlb.errors import Fault
 from evmlb.events import (
     ChainheadMoved,
     ChainIdDisputed,
@@ -23,17 +25,25 @@ from evmlb.events import (
     NodeCaughtUp,
     NodeFellBehind,
     NodeHeadDoubted,
+    NodeLimitLifted,
     NodeOnWrongChain,
+    NodeRateLimited,
     NodeWentDown,
     OrderChanged,
 )
-from evmlb.methods import MethodClass
+from evmlb.methods import KNOWN, MethodClass
 from evmlb.metrics import LoopLag, Metrics, MetricsSource, process
+from evmlb.metrics.families import FAMILIES
+from evmlb.metrics.numbers import NODE_CHANGES
 from evmlb.metrics.page import SLICE_SAMPLES
+from evmlb.metrics.remedies import MAX_METHODS
 from evmlb.network import Network
 from evmlb.node import Poll
+from evmlb.policy.breaker import BreakerState
+from evmlb.policy.pace import FEWEST_ANSWERS, Paces
+from evmlb.policy.priority import PriorityClass
 from evmlb.stats import MAX_CLIENTS, FrontStats, NetworkStats
-from tests.support import network_config, node_config, nodes_of
+from tests.support import Still, network_config, node_config, nodes_of
 
 ROOT = Path(__file__).resolve().parent.parent
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -44,11 +54,14 @@ class World:
 
     def __init__(self, *nodes: Any, name: str = "net", **settings: Any) -> None:
         self.now = 0.0
-        self.network = Network(network_config(*(nodes or nodes_of("a b", "m", "f")), name=name, **settings), 0.0)
+        config = network_config(*(nodes or nodes_of("a b", "m", "f")), name=name, **settings)
+        self.network = Network(config, 0.0, Still())
         self.stats = NetworkStats(len(self.network.nodes))
         self.polls: tuple[Counter[str], ...] = tuple(Counter() for _ in self.network.nodes)
         self.front = FrontStats()
-        self.source = MetricsSource(self.network, self.stats, self.polls)
+        self.connections = tuple(SimpleNamespace(unasked=0) for _ in self.network.nodes)
+        self.paces = Paces(HedgeConfig())
+        self.source = MetricsSource(self.network, self.stats, self.polls, self.connections, self.paces)
         self.metrics = Metrics([self.source], self.front, "1.2.3", lambda: self.now, loop="uvloop")
 
     def poll(self, index: int, number: int = 100, **facts: Any) -> None:
@@ -59,6 +72,18 @@ class World:
         for _ in range(times):
             node = self.network.nodes[index]
             self.metrics.observe(self.network.observe_poll_failure(node, "refused", self.now, final=True))
+
+    def fail(self, index: int = 0, times: int = 2, reason: str = "reset") -> None:
+        """Requests fail at a node, and another one answers them."""
+        for _ in range(times):
+            node = self.network.nodes[index]
+            self.metrics.observe(self.network.record_failure(node, reason, self.now, proven=True))
+
+    def pace(self, method: str, seconds: float) -> None:
+        """Enough answers for a percentile."""
+        for _ in range(FEWEST_ANSWERS):
+            self.paces.of(method).observe(seconds)
+        self.paces.tick()
 
     def text(self, accept: str | None = None) -> str:
         return b"".join(self.metrics.render(accept).slices).decode()
@@ -85,7 +110,10 @@ def busy_world() -> World:
     world.stats.answered[0][MethodClass.FAST] += 1
     world.stats.failed[1, MethodClass.SLOW, "unreachable"] += 1
     world.stats.refusals[503] += 1
+    world.stats.verdicts["reverted"] += 1
     world.front.bad_requests[400] += 1
+    world.fail(1)
+    world.pace("eth_chainId", 0.001)
     return world
 
 
@@ -181,12 +209,14 @@ class OriginalTests(SynchronousTestCase):
         """Polls and attempts are told apart; what is not the node's doing is nobody's error."""
         world = World(*nodes_of("a"))
         world.polls[0].update({"ok": 9, "unreachable": 1, "timed_out": 2, "garbage": 3, "load_error": 4})
+        world.polls[0]["check_failed"] = 10**6
         for klass, outcome, count in (
             (MethodClass.FAST, "unreachable", 1),
             (MethodClass.FAST, "timed_out", 10),
             (MethodClass.SLOW, "disconnected", 100),
             (MethodClass.UNSAFE, "http_error", 1000),
-            *((MethodClass.FAST, o, 10**6) for o in ("client_left", "null", "missing_data", "unsupported", "rejected")),
+            *((MethodClass.FAST, o, 10**6) for o in ("client_left", "lost", "null", "missing_data", "unsupported")),
+            (MethodClass.FAST, "rejected", 10**6),
             (MethodClass.FAST, "rpc_error", 10**6),
             (MethodClass.SLOW, "timed_out", 10**6),
         ):
@@ -321,6 +351,8 @@ class OwnTests(SynchronousTestCase):
                 NodeCaughtUp(**ids, lag_blocks=0),
                 NodeHeadDoubted(**ids, number=9, chainhead=1),
                 NodeOnWrongChain(**ids, chain_id=5, expected=1),
+                NodeRateLimited(**ids, told=True),
+                NodeLimitLifted(**ids),
                 OrderChanged(network="net", tier=Role.LOCAL, nodes=("a",), reason="r"),
                 ChainIdDisputed(network="net", chain_ids=(1, 5)),
                 ChainheadMoved(network="net", number=5, previous=None),
@@ -330,7 +362,7 @@ class OwnTests(SynchronousTestCase):
             )
         )
         self.assertEqual(world.values("evmlb_node_changes_total"), dict.fromkeys(changes, 1))
-        self.assertEqual(len(changes), 7)
+        self.assertEqual(len(changes), 9)
         self.assertEqual(world.values("evmlb_order_changes_total"), {("net",): 1})
         self.assertEqual(world.values("evmlb_chain_id_disputes_total"), {("net",): 1})
         self.assertEqual(world.values("evmlb_chainhead_drops_total"), {("net",): 2})
@@ -382,6 +414,155 @@ class OwnTests(SynchronousTestCase):
         page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
         documented = set(re.findall(r"^\| `((?:loadbalancer|evmlb|process)_\w+)`", page, re.MULTILINE))
         self.assertEqual(names, documented)
+
+    def test_every_word_is_documented(self) -> None:
+        """So does it name each way in which an attempt or a poll may end, each change of a node, each class."""
+        page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+        outcomes = ["answered", "client_left", "lost", "ok", "load_error", "check_failed", *(f.value for f in Fault)]
+        classes = [klass.name.lower() for klass in PriorityClass]
+        states = [state.value for state in BreakerState]
+        for word in (*outcomes, *NODE_CHANGES.values(), *classes, "bound", *states):
+            self.assertIn(f"`{word}`", page)
+
+
+class RemedyTests(SynchronousTestCase):
+    """What is done about nodes that fail, are slow, or are asked too much."""
+
+    def test_counters(self) -> None:
+        """Hedges, retries and refusals of overload are there from the start, and each has its own number."""
+        names = ("hedges", "hedges_won", "hedges_denied", "retries_denied", "shed")
+        world = World()
+        families = {name: f"evmlb_{'requests_' * (name == 'shed')}{name}_total" for name in names}
+        for family in families.values():
+            self.assertEqual(world.values(family), {("net",): 0}, family)
+        for number, name in enumerate(names, 1):
+            setattr(world.stats, name, number)
+        self.assertEqual([world.values(families[name])["net",] for name in names], [1, 2, 3, 4, 5])
+
+    def test_queue(self) -> None:
+        """Who waits, by class; those who may only go to certain nodes are none of the three."""
+        world = World()
+        world.stats.queued, world.stats.queued_by_class = 10, (1, 2, 3)
+        expected = {("fasttrack", "net"): 1, ("highprio", "net"): 2, ("lowprio", "net"): 3, ("bound", "net"): 4}
+        self.assertEqual(world.values("evmlb_queue_length"), expected)
+        self.assertEqual(world.values("evmlb_requests_queued"), {("net",): sum(expected.values())})
+
+    def test_hedge_delays(self) -> None:
+        """The delays that come from answers; the first delay, which holds before, is none."""
+        world = World()
+        world.paces.of("eth_getCode")
+        world.pace("eth_chainId", 0.001)
+        world.pace("eth_getLogs", 9.0)
+        expected = {("eth_chainId", "net"): 0.05, ("eth_getLogs", "net"): 2.0}
+        self.assertEqual(world.values("evmlb_hedge_delay_seconds"), expected)
+
+    def test_hedge_delays_are_bounded(self) -> None:
+        """Few methods have a series, always the same; all fast ones there are find room."""
+        world = World()
+        for number in range(MAX_METHODS + 9):
+            world.pace(f"m{number}", 0.001)
+        shown = {(f"m{number}", "net"): 0.05 for number in range(MAX_METHODS)}
+        self.assertEqual(world.values("evmlb_hedge_delay_seconds"), shown)
+        self.assertLessEqual(list(KNOWN.values()).count(MethodClass.FAST), MAX_METHODS)
+
+    def test_breaker(self) -> None:
+        """Closed, open with the time until a trial, half-open while that is under way, closed again."""
+        world = World(*nodes_of("a b"))
+        for index in range(2):
+            world.poll(index)
+        self.assertEqual(self.breaker(world), "closed")
+        self.assertEqual(world.values("evmlb_node_next_trial_seconds"), {})
+        world.fail()
+        world.now = 0.25
+        self.assertEqual(self.breaker(world), "open")
+        self.assertEqual(world.values("evmlb_node_next_trial_seconds"), {("net", "a"): 0.75})
+        world.now = 1.5
+        self.assertEqual((self.breaker(world), world.values("evmlb_node_next_trial_seconds")["net", "a"]), ("open", 0))
+        world.network.begin_trial(world.network.nodes[0], world.now)
+        self.assertEqual(self.breaker(world), "half-open")
+        world.network.record_success(world.network.nodes[0], world.now)
+        self.assertEqual(self.breaker(world), "closed")
+        self.assertEqual(self.breaker(world, "b"), "closed")
+
+    def breaker(self, world: World, node: str = "a") -> str:
+        """The one state that is 1; all three are there."""
+        states = {state: value for (_, name, state), value in self.states(world) if name == node}
+        self.assertEqual(set(states), {"closed", "open", "half-open"})
+        [state] = [state for state, value in states.items() if value]
+        self.assertEqual(states[state], 1)
+        return state
+
+    def states(self, world: World) -> list[tuple[tuple[str, ...], float]]:
+        return list(world.values("evmlb_node_breaker_state").items())
+
+    def test_rate_limit(self) -> None:
+        """Whether a node is held off, and for how long still; a good probe ends it."""
+        world = World(*nodes_of("a b"))
+        node = world.network.nodes[0]
+        world.metrics.observe(world.network.record_limited(node, 9.0, 0.0))
+        world.now = 2.0
+        self.assertEqual(world.values("evmlb_node_rate_limited"), {("net", "a"): 1, ("net", "b"): 0})
+        self.assertEqual(world.values("evmlb_node_rate_limited_seconds"), {("net", "a"): 7, ("net", "b"): 0})
+        node.limit.begin_probe(9.0)
+        world.metrics.observe(world.network.observe_probe(node, True, None, 9.0))
+        self.assertEqual(world.values("evmlb_node_rate_limited"), {("net", "a"): 0, ("net", "b"): 0})
+        self.assertEqual(world.values("evmlb_node_rate_limited_seconds"), {("net", "a"): 0, ("net", "b"): 0})
+        changes = world.values("evmlb_node_changes_total")
+        self.assertEqual([changes[what, "net", "a"] for what in ("rate_limited", "limit_lifted")], [1, 1])
+
+    def test_unsupported_methods(self) -> None:
+        """How many methods a node lacks, until that is forgotten."""
+        world = World(*nodes_of("a b"))
+        for method in ("trace_block", "debug_traceCall", "trace_block"):
+            world.network.record_unsupported(world.network.nodes[1], method, 0.0)
+        self.assertEqual(world.values("evmlb_node_unsupported_methods"), {("net", "a"): 0, ("net", "b"): 2})
+        world.network.expire(601.0)
+        self.assertEqual(world.values("evmlb_node_unsupported_methods"), {("net", "a"): 0, ("net", "b"): 0})
+
+    def test_unasked(self) -> None:
+        """Answers to nothing, by the node that gave them."""
+        world = World(*nodes_of("a b"))
+        world.connections[1].unasked = 3
+        self.assertEqual(world.values("evmlb_node_unasked_answers_total"), {("net", "a"): 0, ("net", "b"): 3})
+
+    def test_no_sources(self) -> None:
+        """Where nobody says what connections and paces there are, these families are empty, and the page is whole."""
+        world = World()
+        source = MetricsSource(world.network, world.stats, world.polls)
+        world.metrics = Metrics([source], world.front, "1", lambda: 0.0)
+        for name in ("evmlb_node_unasked_answers_total", "evmlb_hedge_delay_seconds"):
+            self.assertEqual(world.values(name), {}, name)
+        self.assertEqual(world.values("evmlb_hedges_total"), {("net",): 0})
+
+
+class LintTests(SynchronousTestCase):
+    """What ``promtool check metrics`` objects to (prometheus/client_golang, prometheus/testutil/promlint)."""
+
+    UNITS = frozenset(("milliseconds", "microseconds", "ms", "us", "ns", "s", "minutes", "hours", "days", "kb", "mb"))
+
+    def test_names(self) -> None:
+        """Counters end in _total and nothing else does; no suffix of a histogram, no type, no odd unit in a name."""
+        for family in FAMILIES:
+            words = family.name.split("_")
+            self.assertRegex(family.name, r"^[a-z][a-z0-9_]*$")
+            self.assertEqual(words[-1] == "total", family.kind == "counter", family.name)
+            self.assertNotIn(words[-1], ("count", "sum", "bucket"), family.name)
+            self.assertFalse({"gauge", "counter", "histogram", "summary", *self.UNITS} & set(words), family.name)
+
+    def test_help_and_labels(self) -> None:
+        """Each has a help of one sentence or more; labels are names, and none that a histogram needs itself."""
+        for family in FAMILIES:
+            self.assertRegex(family.help, r"^[A-Z1].*\w\.$", family.name)
+            self.assertNotIn("\n", family.help)
+            self.assertEqual(len(set(family.labels)), len(family.labels), family.name)
+            for label in family.labels:
+                self.assertRegex(label, r"^[a-z][a-z_]*$")
+                self.assertNotIn(label, ("le", "quantile", "job", "instance"), family.name)
+
+    def test_no_family_twice(self) -> None:
+        """Two families of one name would void the page."""
+        names = [family.name for family in FAMILIES]
+        self.assertEqual(len(names), len(set(names)))
 
 
 class PageTests(SynchronousTestCase):

@@ -18,7 +18,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from evmlb.admin.pages import PageWorks, make_cooperator
 from evmlb.admin.readiness import Readiness
 from evmlb.admin.site import AdminSite
-from evmlb.admin.views import NetworkView, as_json, network_facts, nodes_page
+from evmlb.admin.views import NetworkView, as_json, network_facts, nodes_page, records_page, requests_page
 from evmlb.texts import shown
 from evmlb.trail import Ring
 
@@ -163,20 +163,24 @@ class Nodes(Page):
 class Requests(Page):
     """The last failures and the slowest requests, each with its path."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, works: PageWorks) -> None:
         super().__init__()
-        self._kinds = {"failures": ring.failures, "slowest": ring.slowest}
+        self._lists = {"failures": ring.failures, "slowest": ring.slowest}
+        self._works = works
 
     def show(self, request: Request) -> int:
         """Answer with both."""
-        return answer(request, http.OK, as_json({name: records() for name, records in self._kinds.items()}), _JSON)
+        page = self._works.page("requests", lambda: requests_page(self._lists))
+        return answer_later(request, page, _JSON)
 
     def show_below(self, request: Request, below: list[str]) -> int:
         """Answer with one of them."""
-        records = self._kinds.get("/".join(below))
+        name = "/".join(below)
+        records = self._lists.get(name)
         if records is None:
-            return answer(request, http.NOT_FOUND, b"no such list: failures and slowest there are\n")
-        return answer(request, http.OK, as_json(records()), _JSON)
+            return answer(request, http.NOT_FOUND, b"no such list: there are failures and slowest\n")
+        page = self._works.page(("requests", name), lambda: records_page(records))
+        return answer_later(request, page, _JSON)
 
 
 class MetricsResource(Page):
@@ -205,6 +209,7 @@ _INDEX = b"""evmlb
 /nodes            every node, its state, its place in the order and why (JSON)
 /nodes/{network}  the same of one network
 /requests         the last failures and the slowest requests of the last hour, each with its path (JSON)
+/requests/{list}  failures, or slowest
 """
 
 
@@ -244,7 +249,7 @@ def make_root(
             b"livez": Live(),
             b"readyz": Ready(readiness, now),
             b"nodes": Nodes(views, works, now),
-            b"requests": Requests(ring),
+            b"requests": Requests(ring, works),
         }
     )
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import orjson
 
 from evmlb.network import Network, Place
+from evmlb.node import facts_of
 from evmlb.stats import NetworkStats
 from evmlb.texts import shown
+from evmlb.trail import Record
+
+SLICE_RECORDS = 10
+"""So many requests with their paths are written without a pause: less than a millisecond, unless all are long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +41,15 @@ def network_facts(view: NetworkView, now: float) -> dict[str, Any]:
         "started": network.started,
         "tier": order.tier.value if order.tier else None,
         "degraded": order.degraded,
+        "panic": order.panic,
         "refusal": order.refusal,
         "order": [node.name for node in order.candidates],
         "requests": view.stats.requests,
         "in_flight": view.stats.in_flight,
         "queued": view.stats.queued,
         "failovers": view.stats.failovers,
+        "hedges": view.stats.hedges,
+        "shed": view.stats.shed,
         "nodes": [
             _node_facts(place, polls, now) for place, polls in zip(order.places, view.poll_outcomes, strict=True)
         ],
@@ -50,7 +59,7 @@ def network_facts(view: NetworkView, now: float) -> dict[str, Any]:
 
 
 def _node_facts(place: Place, polls: Counter[str], now: float) -> dict[str, Any]:
-    return {**place.node.facts(now), "rank": place.rank, "reason": place.reason, "polls": dict(polls)}
+    return {**facts_of(place.node, now), "rank": place.rank, "reason": place.reason, "polls": dict(polls)}
 
 
 def _safe(value: Any) -> Any:
@@ -80,3 +89,22 @@ def nodes_page(views: Mapping[str, NetworkView], now: Callable[[], float]) -> It
     for place, (name, view) in enumerate(views.items()):
         yield b"%b%b: %b" % (b",\n" if place else b"\n", orjson.dumps(name), as_json(network_facts(view, now())))
     yield b"}\n}\n"
+
+
+def requests_page(lists: Mapping[str, Callable[[], Iterable[Record]]]) -> Iterator[bytes]:
+    """``{"failures": [...], ...}`` in pieces; each list is read when its first piece is taken."""
+    yield b"{\n"
+    for place, (name, records) in enumerate(lists.items()):
+        yield b"%b%b: " % (b"," if place else b"", orjson.dumps(name))
+        yield from records_page(records)
+    yield b"}\n"
+
+
+def records_page(records: Callable[[], Iterable[Record]]) -> Iterator[bytes]:
+    """A list of records in pieces of a few."""
+    taken = iter(records())
+    separator = b"[\n"
+    while part := list(islice(taken, SLICE_RECORDS)):
+        yield separator + b",\n".join(as_json(_safe(record)).rstrip() for record in part)
+        separator = b",\n"
+    yield b"]\n" if separator == b",\n" else b"[]\n"

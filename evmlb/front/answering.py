@@ -163,7 +163,7 @@ class AnsweringSide:
 
     def _write_refusal(self, refusal: Refusal, call: Call | None, attempts: int, marks: bytes = b"") -> None:
         if call is not None and not call.expects_answer:
-            self._write_plain(204, b"", b"")
+            self._write_plain(204, marks, b"")
             return
         head = self._front.answers.refusal(self._head, refusal, attempts, self._stays()) + marks
         status = self._front.answers.refusal_status(refusal)

@@ -10,6 +10,7 @@ from evmlb.metrics.original import ORIGINAL
 from evmlb.metrics.own import OWN
 from evmlb.metrics.page import Family
 from evmlb.metrics.process import PROCESS
+from evmlb.metrics.remedies import REMEDIES
 
-FAMILIES: tuple[Family, ...] = (*ORIGINAL, *OWN, *PROCESS)
+FAMILIES: tuple[Family, ...] = (*ORIGINAL, *OWN, *REMEDIES, *PROCESS)
 """All of them, in the order of the page."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import singledispatchmethod
+from typing import Protocol
 
 import twisted
 from evmlb.events import (
@@ -19,13 +20,16 @@ from evmlb.events import (
     NodeCaughtUp,
     NodeFellBehind,
     NodeHeadDoubted,
+    NodeLimitLifted,
     NodeOnWrongChain,
+    NodeRateLimited,
     NodeWentDown,
     OrderChanged,
 )
 from evmlb.metrics.lag import LoopLag
 from evmlb.network import Network
 from evmlb.node import Node
+from evmlb.policy.pace import Paces
 from evmlb.stats import FrontStats, NetworkStats
 
 NODE_CHANGES: dict[type[Event], str] = {
@@ -36,17 +40,34 @@ NODE_CHANGES: dict[type[Event], str] = {
     NodeCaughtUp: "caught_up",
     NodeHeadDoubted: "head_doubted",
     NodeOnWrongChain: "on_wrong_chain",
+    NodeRateLimited: "rate_limited",
+    NodeLimitLifted: "limit_lifted",
 }
 """The events of one node, as they are called in a label."""
 
 
+class Connections(Protocol):
+    """The connections to one node. ``unasked``: answers that came on them though nobody waited for one."""
+
+    @property
+    def unasked(self) -> int:
+        """How many since the start."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsSource:
-    """Where the numbers of one network are. ``poll_outcomes``: one per node, in the order of ``network.nodes``."""
+    """Where the numbers of one network are.
+
+    ``poll_outcomes`` and ``connections``: one per node, in the order of ``network.nodes``. Families for which there is
+    no source (no ``connections``, no ``paces``) stay empty.
+    """
 
     network: Network
     stats: NetworkStats
     poll_outcomes: tuple[Counter[str], ...]
+    connections: tuple[Connections, ...] = ()
+    paces: Paces | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +86,8 @@ class NetworkNumbers:
     def __init__(self, source: MetricsSource) -> None:
         self.network = source.network
         self.stats = source.stats
+        self.connections = source.connections
+        self.paces = source.paces
         self.labels = (source.network.name,)
         endpoints = _endpoint_labels(source.network.nodes)
         self.nodes = tuple(

@@ -34,7 +34,13 @@ _NODE_FAULTS = frozenset(
 
 JSON-RPC errors are answers, and a client that left is nobody's error.
 """
-_POLL_NO_ERRORS = frozenset(("ok", "load_error", Fault.UNREACHABLE.value))
+_POLL_NO_CHAINHEAD_ERRORS = frozenset(("ok", "load_error", "check_failed", Fault.UNREACHABLE.value))
+"""Ends of polls that are not a ``chainhead_error``: that is a node which did not tell its head when it was asked.
+
+A node with ``check_failed`` answered, only not as ``health_check`` demands (too far behind, too few peers). The
+original has no such demands, and a node that was behind or syncing had no error with it: it shows in ``blocks_behind``,
+and here in ``evmlb_polls_total``. An alert on errors that was made for the original keeps its meaning.
+"""
 
 
 def blocks_behind(node: Node, numbers: NetworkNumbers) -> float | None:
@@ -66,7 +72,7 @@ def _node_errors(network: NetworkNumbers, _now: float) -> Iterator[Row]:
 
 def _poll_errors(each: NodeNumbers) -> Iterator[tuple[str, int]]:
     yield "dial_error", each.polls[Fault.UNREACHABLE.value]
-    yield "chainhead_error", sum(n for outcome, n in each.polls.items() if outcome not in _POLL_NO_ERRORS)
+    yield "chainhead_error", sum(n for outcome, n in each.polls.items() if outcome not in _POLL_NO_CHAINHEAD_ERRORS)
     yield "load_error", each.polls["load_error"]
 
 

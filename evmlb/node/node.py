@@ -82,6 +82,7 @@ class Node:
         "stale",
         "suspect",
         "syncing",
+        "trials",
         "troubled",
         "unsupported",
         "weight",
@@ -118,6 +119,7 @@ class Node:
         self.stale = False
         self.reached = 0
         self.hedge_losses = 0
+        self.trials = 0  # single requests that an ejected node was given
         self._slow_until = 0.0
         self._telling = Telling()
         self._unsafe_in_a_row = 0

@@ -60,14 +60,18 @@ class Scale:
 
 
 class Pace:
-    """How long one method takes. ``delay_seconds``: ask a second node after this; read per request."""
+    """How long one method takes. ``delay_seconds``: ask a second node after this; read per request.
 
-    __slots__ = ("_counts", "_fast", "_known", "_least", "_scale", "_slow", "delay_seconds")
+    ``is_known``: the delay is the method's own percentile, and not the first delay any more.
+    """
+
+    __slots__ = ("_counts", "_fast", "_known", "_least", "_scale", "_slow", "delay_seconds", "is_known")
 
     delay_seconds: float
 
     def __init__(self, scale: Scale) -> None:
         self.delay_seconds = scale.first_delay_seconds
+        self.is_known = False
         self._scale = scale
         self._least = scale.least_seconds
         self._fast = 0  # answers below the shortest delay
@@ -89,6 +93,7 @@ class Pace:
         if answers == self._known or answers < FEWEST_ANSWERS:
             return
         self._known = answers
+        self.is_known = True
         self.delay_seconds = self._percentile(SHARE * answers)
 
     def halve(self) -> None:
@@ -129,6 +134,13 @@ class Paces:
             return self._rest
         pace = self._paces[method] = Pace(self._scale)
         return pace
+
+    def known(self) -> list[tuple[str, float]]:
+        """The methods whose delay is their own percentile, each with that delay in seconds; first called, first.
+
+        Not the pace that the rest shares.
+        """
+        return [(method, pace.delay_seconds) for method, pace in self._paces.items() if pace.is_known]
 
     def tick(self) -> None:
         """Bring the delays up to date. Called about once a second."""

@@ -87,7 +87,10 @@ class Failing:
         """An attempt ended so. ``answer``: what came, if anything did."""
         exchange, node, now = attempt.exchange, attempt.node, self._now()
         outcome = verdict.fault.value if verdict.fault else "failed"
-        said = f"{detail} [{verdict.rule}]" if verdict.rule else detail
+        said = detail
+        if verdict.rule:
+            said = f"{detail} [{verdict.rule}]"
+            self._stats.verdicts[verdict.rule] += 1
         note(exchange, self._network, now, outcome, node.name, said)
         self._ways.leave(attempt)
         self._stats.failed[node.index, exchange.klass, outcome] += 1

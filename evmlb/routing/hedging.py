@@ -132,6 +132,7 @@ class Hedging:
         others = [other for other in exchange.under_way if other is not attempt]
         exchange.attempt, exchange.rivals = attempt, ()
         note(exchange, self._network, now, "won", attempt.node.name)
+        self._stats.hedges_won += any(other.sent_at < attempt.sent_at for other in others)
         # every node is to have a transaction that is broadcast
         grace = self._first_byte_seconds if is_raw(exchange) else DRAIN_SECONDS
         for other in others:
@@ -143,7 +144,6 @@ class Hedging:
         self._table.attempts.pop(loser, None)
         asked_first = loser.sent_at < winner.sent_at
         self._stats.failed[node.index, loser.exchange.klass, "lost"] += 1
-        self._stats.hedges_won += asked_first
         if asked_first:
             self._publish(self._network.record_loss(node, now - loser.sent_at, now))
 

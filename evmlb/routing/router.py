@@ -87,6 +87,7 @@ class Router:
         self._waiting = Waiting(network, self.stats, in_flight, self._choices, self)
         self._hedging = Hedging(network, self.stats, upstreams, in_flight, self._choices, self, publish)
         self._hedges = self._hedging.enabled
+        self.paces = self._hedging.paces
         self.prioritises = config.priority_queue.enabled
         self._retrying = Retrying(network, self.stats)
         self._failing = Failing(
@@ -219,6 +220,8 @@ class Router:
             if verdict.fault is not None:
                 self._failing.ended_badly(attempt, verdict, detail_of(attempt, head, parts), (head, parts))
                 return
+            if verdict.rule:
+                self.stats.verdicts[verdict.rule] += 1
             if verdict.rule and is_raw(exchange):
                 self._transactions.answered_with_error(attempt, verdict, head, parts)
                 return

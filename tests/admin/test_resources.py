@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -20,14 +22,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from evmlb.admin.readiness import Readiness
 from evmlb.admin.resources import NetworkView, make_admin_site
 from evmlb.admin.site import IDLE_SECONDS, MAX_BODY_BYTES
+from evmlb.admin.views import SLICE_RECORDS, requests_page
 from evmlb.metrics import Metrics, MetricsSource, Page
 from evmlb.network import Network
 from evmlb.node import Poll
 from evmlb.stats import FrontStats, NetworkStats
+from evmlb.trail import Ring, Trail
 from tests.admin.support import TurningClock
 from tests.support import network_config, node_config, nodes_of
 
 KEY = "0123456789abcdef"
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class BrokenMetrics:
@@ -52,10 +57,12 @@ class AdminTests(SynchronousTestCase):
         }
         sources = [MetricsSource(view.network, view.stats, view.poll_outcomes) for view in self.views.values()]
         self.readiness = Readiness(self.networks, 0.0)
+        self.ring = Ring(100, self.clock.seconds)
         self.build(Metrics(sources, FrontStats(), "1.2.3", self.clock.seconds))
 
     def build(self, metrics: Any) -> None:
-        self.site = make_admin_site(self.views, metrics, self.readiness, self.clock.seconds, self.clock)
+        now = self.clock.seconds
+        self.site = make_admin_site(self.views, metrics, self.readiness, now, self.clock, self.ring)
         self.agent = RequestTraversalAgent(self.site.resource)
         self.client = HTTPClient(self.agent)
 
@@ -174,6 +181,155 @@ class AdminTests(SynchronousTestCase):
         network.observe_poll(network.nodes[0], poll, 0.0)
         self.assertEqual(json.loads(self.ask("/nodes/one")[1])["chain_id"], str(2**200))
 
+    def test_state_of_a_node(self) -> None:
+        """Breaker, rate limit, unsupported methods and dialect, as they change."""
+        network = self.networks[0]
+        for index in range(2):
+            self.poll(network, index)
+        a, b = (node for node in json.loads(self.ask("/nodes/one")[1])["nodes"][:2])
+        self.assertEqual((a["breaker"], a["next_trial_in_seconds"]), ("closed", None))
+        self.assertEqual((a["rate_limited"], a["rate_limited_for_seconds"]), (False, None))
+        self.assertEqual((a["unsupported_methods"], a["provider"]), ([], ""))
+        now = self.clock.seconds()
+        for _ in range(2):
+            network.record_failure(network.nodes[0], "reset", now, proven=True)
+        network.record_limited(network.nodes[1], 9.0, now)
+        for method in ("trace_block", "debug_traceCall"):
+            network.record_unsupported(network.nodes[1], method, now)
+        network.observe_details(network.nodes[1], "Geth/v1.16.0", None, now)
+        a, b = (node for node in json.loads(self.ask("/nodes/one")[1])["nodes"][:2])
+        self.assertEqual((a["breaker"], a["ejection"]), ("open", "reset"))
+        self.assertTrue(0 < a["next_trial_in_seconds"] <= 1.2)
+        self.assertTrue(8.9 < b["rate_limited_for_seconds"] <= 9.0)
+        self.assertEqual((b["rate_limited"], b["provider"]), (True, "geth"))
+        self.assertEqual(b["unsupported_methods"], ["debug_traceCall", "trace_block"])
+
+    def test_every_member_is_documented(self) -> None:
+        """The reference has a row for each member of the pages: of networks, nodes, requests, candidates and steps."""
+        page = (ROOT / "docs" / "reference" / "admin.md").read_text()
+        rows = re.findall(r"^\|([^|]*)\|", page, re.MULTILINE)
+        documented = {word for row in rows for word in re.findall(r"`(\w+)`", row)}
+        self.keep()
+        one = json.loads(self.ask("/nodes/one")[1])
+        [record] = json.loads(self.ask("/requests/failures")[1])
+        members = {*one, *one["nodes"][0], *record, *(name for step in record["steps"] for name in step)}
+        self.assertEqual(members - documented, set())
+
+    # requests
+
+    def keep(self, number: int = 0, *, slow: bool = False, **changes: Any) -> None:
+        """A request that was worth keeping."""
+        trail = Trail()
+        trail.candidates = self.networks[0].order.places[:2]
+        trail.note(0.0, "asked", "a")
+        trail.note(0.02, "garbage", "a", "not JSON")
+        record = {
+            "network": "one",
+            "method": f"eth_m{number}",
+            "outcome": "answered" if slow else "refused",
+            "node": "a" if slow else None,
+            "attempts": 1,
+            "hedges": 0,
+            "total_ms": 20.1,
+            **trail.told(),
+            **changes,
+        }
+        if slow:
+            self.ring.keep_slow(1.0 + number, record)
+        else:
+            self.ring.keep_failure(record)
+
+    def methods(self, path: str) -> list[str]:
+        return [record["method"] for record in json.loads(self.ask(path)[1])]
+
+    def test_no_requests(self) -> None:
+        """Nothing was kept yet."""
+        status, body, headers = self.ask("/requests")
+        self.assertEqual((status, json.loads(body)), (200, {"failures": [], "slowest": []}))
+        self.assertEqual(headers.getRawHeaders("content-type"), ["application/json"])
+        for kind in ("failures", "slowest"):
+            self.assertEqual((self.ask(f"/requests/{kind}")[0], self.methods(f"/requests/{kind}")), (200, []))
+
+    def test_requests(self) -> None:
+        """The last failure first, the slowest request first; each list by itself as well."""
+        for number in (1, 3, 2):
+            self.keep(number)
+            self.keep(number, slow=True)
+        both = json.loads(self.ask("/requests")[1])
+        self.assertEqual(list(both), ["failures", "slowest"])
+        self.assertEqual([record["method"] for record in both["failures"]], ["eth_m2", "eth_m3", "eth_m1"])
+        self.assertEqual([record["method"] for record in both["slowest"]], ["eth_m3", "eth_m2", "eth_m1"])
+        self.assertEqual(self.methods("/requests/failures"), ["eth_m2", "eth_m3", "eth_m1"])
+        self.assertEqual(self.methods("/requests/slowest/"), ["eth_m3", "eth_m2", "eth_m1"])
+
+    def test_a_record(self) -> None:
+        """What a request left: whom it went to, in what order, with what result, and how long ago."""
+        self.keep()
+        self.clock.advance(5)
+        [record] = json.loads(self.ask("/requests/failures")[1])
+        self.assertEqual(
+            record,
+            {
+                "network": "one",
+                "method": "eth_m0",
+                "outcome": "refused",
+                "node": None,
+                "attempts": 1,
+                "hedges": 0,
+                "total_ms": 20.1,
+                "candidates": [
+                    {"node": "a", "rank": None, "reason": "not polled yet"},
+                    {"node": "b", "rank": None, "reason": "not polled yet"},
+                ],
+                "steps": [
+                    {"at_ms": 0.0, "what": "asked", "node": "a"},
+                    {"at_ms": 20.0, "what": "garbage", "node": "a", "detail": "not JSON"},
+                ],
+                "seconds_ago": 5.0,
+            },
+        )
+
+    def test_no_such_list(self) -> None:
+        """404, and what there is."""
+        for path in ("/requests/fastest", "/requests/failures/0"):
+            self.assertEqual(self.ask(path)[:2], (404, "no such list: there are failures and slowest\n"))
+
+    def test_hostile_records(self) -> None:
+        """What clients and nodes said stays text on its line, shows no key, and is JSON whatever it is."""
+        words = f'"}}]\r\n\x1b[2J\u202e\ud800 https://x.test/v3/{KEY}'
+        step = {"at_ms": 0.0, "what": "garbage", "node": "a", "detail": words}
+        self.keep(method=words, steps=[step])
+        self.keep(method=words, slow=True)
+        for path in ("/requests", "/requests/failures"):
+            body = self.ask(path)[1]
+            for bad in ("\r", "\x1b", "\u202e", "\\u001b", KEY):
+                self.assertNotIn(bad, body)
+            found = json.loads(body)
+            [record] = found["failures"] if path == "/requests" else found
+            self.assertIn('"}]\\r\\n\\x1b[2J\\u202e\\ud800 https://x.test/v3/***', record["method"])
+            self.assertEqual(record["steps"][0]["detail"], record["method"])
+
+    def test_many_requests(self) -> None:
+        """However many are kept, they are written a few at a time."""
+        for number in range(3 * SLICE_RECORDS + 1):
+            self.keep(number)
+        pieces = list(requests_page({"failures": self.ring.failures, "slowest": self.ring.slowest}))
+        self.assertEqual(max(piece.count(b'"method"') for piece in pieces), SLICE_RECORDS)
+        records = json.loads(b"".join(pieces))["failures"]
+        self.assertEqual([record["method"] for record in records], [f"eth_m{n}" for n in reversed(range(31))])
+        self.assertEqual(json.loads(self.ask("/requests")[1])["failures"], records)
+
+    def test_requests_that_come_meanwhile(self) -> None:
+        """The rest of a list stays what it was when the page began."""
+        for number in range(SLICE_RECORDS + 1):
+            self.keep(number)
+        pages = requests_page({"failures": self.ring.failures})
+        parts = [next(pages) for _ in range(3)]
+        for number in range(200):
+            self.keep(1000 + number)
+        records = json.loads(b"".join([*parts, *pages]))["failures"]
+        self.assertEqual([record["method"] for record in records], [f"eth_m{n}" for n in reversed(range(11))])
+
     # everything
 
     def test_index(self) -> None:
@@ -183,19 +339,19 @@ class AdminTests(SynchronousTestCase):
 
     def test_unknown_pages(self) -> None:
         """404 in one line."""
-        for path in ("/x", "/metrics/x", "/livez/x", "/x/y", "/readyz/../x", "/%00"):
+        for path in ("/x", "/metrics/x", "/livez/x", "/x/y", "/readyz/../x", "/%00", "/requests/x"):
             self.assertEqual(self.ask(path)[0], 404, path)
 
     def test_methods(self) -> None:
         """GET and HEAD only, everywhere."""
-        for path in ("/", "/metrics", "/livez", "/readyz", "/nodes", "/x"):
+        for path in ("/", "/metrics", "/livez", "/readyz", "/nodes", "/requests", "/requests/slowest", "/x"):
             for method in ("POST", "PUT", "DELETE", "OPTIONS", "BREW"):
                 status, _, headers = self.ask(path, method)
                 self.assertEqual((status, headers.getRawHeaders("allow")), (405, ["GET, HEAD"]), (path, method))
 
     def test_head(self) -> None:
         """HEAD says what GET would, without the body."""
-        for path in ("/", "/metrics", "/livez", "/nodes"):
+        for path in ("/", "/metrics", "/livez", "/nodes", "/requests", "/requests/failures"):
             status, body, _ = self.ask(path, "HEAD")
             self.assertEqual((status, body), (200, ""), path)
 

@@ -81,6 +81,7 @@ class UnsupportedTests(RoutingTestCase):
         world.submit("trace_block")
         world.submit()
         self.assertEqual((world.sends, world.blames), ("ba", []))
+        self.assertEqual(sum(world.router.stats.verdicts.values()), 1)
 
     def test_forgotten(self) -> None:
         """After ten minutes it is tried again."""

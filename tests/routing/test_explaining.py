@@ -41,7 +41,7 @@ class PathTests(RoutingTestCase):
         world.last("a").result()
         assert client.exchange is not None
         self.assertIsNone(client.exchange.trail)
-        self.assertEqual((world.router._ring.failures(), world.router._ring.slowest()), ([], []))
+        self.assertEqual(([*world.router._ring.failures()], [*world.router._ring.slowest()]), ([], []))
 
     def test_failure(self) -> None:
         """One that ends in an error of ours is kept, with its story from the first sending on."""
@@ -71,7 +71,7 @@ class PathTests(RoutingTestCase):
         world.submit()
         world.last("a").fail(Fault.GARBAGE)
         world.last("b").result()
-        self.assertEqual(world.router._ring.failures(), [])
+        self.assertEqual([*world.router._ring.failures()], [])
 
     def test_slow(self) -> None:
         """One that took long is among the slowest, with its hedge."""
@@ -102,7 +102,7 @@ class PathTests(RoutingTestCase):
         world = self.make("a b")
         client = world.submit(explain=True)
         world.leave(client)
-        self.assertEqual(world.router._ring.failures(), [])
+        self.assertEqual([*world.router._ring.failures()], [])
 
 
 class RingTests(SynchronousTestCase):
@@ -134,7 +134,7 @@ class RingTests(SynchronousTestCase):
             self.ring.keep_slow(seconds, {})
         self.now = 3601.0
         self.ring.expire()
-        self.assertEqual((self.ring.slowest(), self.ring.bar_seconds), ([], 0.05))
+        self.assertEqual(([*self.ring.slowest()], self.ring.bar_seconds), ([], 0.05))
 
     def test_refusals(self) -> None:
         """Of requests refused at once one in a tenth of a second is worth a record."""
@@ -147,7 +147,7 @@ class RingTests(SynchronousTestCase):
         ring = Ring(0, lambda: 0.0)
         ring.keep_failure({})
         ring.keep_slow(1e9, {})
-        self.assertEqual((ring.failures(), ring.slowest(), ring.takes_refusal()), ([], [], False))
+        self.assertEqual(([*ring.failures()], [*ring.slowest()], ring.takes_refusal()), ([], [], False))
 
     def test_steps_are_bounded(self) -> None:
         """A trail has an end."""
