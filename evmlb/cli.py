@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
 
     chaos = commands.add_parser("chaos", help="simulate nodes that misbehave, and look whether clients would notice")
     chaos.add_argument("--seed", type=int, metavar="N", help="of the first run; a run follows from its seed")
-    chaos.add_argument("--runs", type=int, metavar="K", help="default: 1 with --seed, else 200")
+    chaos.add_argument("--runs", type=_runs, metavar="K", help="default: 1 with --seed, else 200")
     chaos.add_argument("-c", "--config", metavar="FILE", help="simulate this configuration instead of drawn ones")
     chaos.set_defaults(run=_chaos)
 
@@ -104,6 +104,13 @@ def _demo(options: argparse.Namespace) -> int:
     from evmlb.demo.show import show
 
     return show(options.port, options.metrics_port, quiet_life=options.quiet_life)
+
+
+def _runs(text: str) -> int:
+    runs = int(text)
+    if runs < 1:
+        raise argparse.ArgumentTypeError("at least one run")
+    return runs
 
 
 def _chaos(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -164,16 +165,19 @@ class Balancer:
             self.networks[name].router.wake()
 
     def tick(self) -> None:
-        """Once a second: what only time changes."""
+        """Once a second: what only time changes. Whatever goes wrong in one part, the others tick on."""
         now = self.now()
-        logs.sweep()
-        self.front.sweep()
-        self.ring.expire()
-        for parts in self.networks.values():
-            self.publish(parts.network.expire(now))
-            parts.router.tick(now)
-            for upstream in parts.upstreams:
-                upstream.sweep(now)
+        networks = (partial(self._tick_network, parts, now) for parts in self.networks.values())
+        ticks: list[Callable[[], None]] = [logs.sweep, self.front.sweep, self.ring.expire, *networks]
+        for tick in ticks:
+            with _log.failuresHandled("while the clock ticked"):
+                tick()
+
+    def _tick_network(self, parts: NetworkParts, now: float) -> None:
+        self.publish(parts.network.expire(now))
+        parts.router.tick(now)
+        for upstream in parts.upstreams:
+            upstream.sweep(now)
 
 
 def _loop_name(reactor: Any) -> str:
@@ -210,7 +214,8 @@ class NodesService(Service):
     def stopService(self) -> Deferred[None]:
         """Poll no more, and close the connections to nodes."""
         super().stopService()
-        self._ticking.stop()
+        if self._ticking.running:
+            self._ticking.stop()
         self._balancer.loop_lag.stop()
         self._balancer.in_flight.cancel_timer()
         closing = []

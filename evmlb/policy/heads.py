@@ -19,6 +19,8 @@ Voices up to the ceiling are credible, those beyond are *doubted*. What wins whe
 3. A doubted voice whose own next poll (asked after the doubt arose) proves nothing is *refuted*: the first doubt
    costs the node nothing (a burst of blocks is no lie), the second takes it out.
 4. The anchor stays while some voice reaches it; when none does, it comes down to the highest that is left.
+5. The chainhead does not come down because the voice that carried it rose beyond belief: not below the anchor, nor
+   below what it was while an unrefuted voice reaches that. Else a node that is far behind would be the one in step.
 
 Only the anchor is trusted, and one voice alone cannot move it faster than time: so one lying node lifts the chainhead
 by the slack at most, which leaves the others within their block diff. The slack is half the diff, and one at least.
@@ -245,7 +247,18 @@ class Heads:
         self._move_anchor(voices, top, now)
         ceiling = self._ceiling(now)
         self._set_doubts(ceiling, now)
-        self._set_number(top if top <= ceiling else max(v.number for v in voices if v.number <= ceiling), now)
+        self._set_number(top if top <= ceiling else self._number_amid_doubts(voices, ceiling), now)
+
+    def _number_amid_doubts(self, voices: list[_Voice], ceiling: float) -> int:
+        """The highest of the voices up to the ceiling; for why it may be more see rule 5."""
+        credible = max((voice.number for voice in voices if voice.number <= ceiling), default=0)
+        if self._anchor is not None:
+            credible = max(credible, self._anchor.number)
+        known = self.number
+        if known is None or not credible < known <= ceiling:
+            return credible
+        reached = any(voice.number >= known and not self.refuted(r) for r, voice in self._polled.items())
+        return known if reached else credible
 
     def _set_doubts(self, ceiling: float, now: float) -> None:
         doubted = [r for r, v in self._polled.items() if v.number > ceiling]

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from evmlb.errors import Fault, Refusal
 from evmlb.events import Events
-from evmlb.exchange import Attempt, Exchange, InFlight
+from evmlb.exchange import EARLY, WAITING, Attempt, Exchange, InFlight
 from evmlb.interfaces import AnswerHead
 from evmlb.network import Network
 from evmlb.node import Node
@@ -104,7 +104,9 @@ class Failing:
             self._ways.done(exchange, now, "cut")
             exchange.downstream.abort()
         elif exchange.attempt is not None:
-            pass  # another node is being asked: it may still answer
+            other = exchange.attempt  # it may still answer; but if it is late, one more node takes this one's place
+            if verdict.permits_retry(exchange.repeatable) and other.pace is not None and other.stage == WAITING:
+                other.stage, other.deadline = EARLY, now
         elif verdict.permits_retry(exchange.repeatable) and now < exchange.deadline:
             self._try_next(exchange, now)
         else:

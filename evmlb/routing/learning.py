@@ -64,8 +64,9 @@ class Learner:
         if number > network.top:
             self._publish(network.observe_head(node, number, self._now()))
         session = _session(exchange)
-        if number < session.height <= network.top:
-            return [b'{"jsonrpc":"2.0","id":%b,"result":"%#x"}' % (call.id or b"null", session.height)]
+        floor = min(session.height, network.top)
+        if number < floor:
+            return [b'{"jsonrpc":"2.0","id":%b,"result":"%#x"}' % (call.id or b"null", floor)]
         session.height = number
         return parts
 

@@ -295,12 +295,19 @@ class Router:
         )
 
     def progressed(self, attempt: Attempt) -> None:
-        """A piece came: the answer has begun, so from now on the pause between pieces counts."""
-        if attempt.stage == PAUSED:
+        """A piece came: the answer has begun, so from now on the pause between pieces counts.
+
+        While it is held another node can still take over, so a pause is no longer than the wait for a first byte; and
+        an answer that began and then stands still is as late as one that did not begin.
+        """
+        if attempt.stage in (EARLY, PAUSED):
             return
         if attempt.stage < HELD:
             attempt.stage = HELD
-        attempt.deadline = min(self._now() + self._stream_idle, attempt.exchange.deadline)
+        pause = self._stream_idle
+        if attempt.stage == HELD:
+            pause = min(pause, self._first_byte[attempt.exchange.klass])
+        attempt.deadline = min(self._now() + pause, attempt.exchange.deadline)
 
     def ended(self, attempt: Attempt) -> None:
         """A streamed answer is complete."""

@@ -69,12 +69,27 @@ class DelayTests(HedgingTestCase):
         self.assertEqual((client.said, client.node), (["answer"], "c"))
 
     def test_answer_begun(self) -> None:
-        """An answer that has begun is not late."""
+        """An answer that began and then stands still is as late as one that did not begin."""
         world = self.make("a b")
-        world.submit()
+        client = world.submit()
         world.last("a").sink.progressed()
-        world.pass_time(1.0)
+        world.pass_time(0.29)
         self.assertEqual(world.sends, "a")
+        world.pass_time(0.05)
+        self.assertEqual(world.sends, "ab")
+        world.last("b").result()
+        self.assertEqual((client.said, client.node), (["answer"], "b"))
+
+    def test_failed_hedge(self) -> None:
+        """When the hedge fails at once, one more node takes its place."""
+        world = self.make("a b c")
+        client = world.submit()
+        world.pass_time(0.32)
+        world.last("b").fail(Fault.GARBAGE)
+        world.pass_time(0.02)
+        self.assertEqual(world.sends, "abc")
+        world.last("c").result()
+        self.assertEqual((client.said, client.node), (["answer"], "c"))
 
     def test_full_time_after_the_hedge(self) -> None:
         """A hedge does not shorten the time that each node has."""
