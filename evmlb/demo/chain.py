@@ -10,7 +10,7 @@ froze, or that sit on a branch which was replaced are nodes with another head, n
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from evmlb.demo.blocks import ZERO_HASH, Block, Json, Transaction, Transfer, address_of, digest, raw_transaction
 
@@ -39,6 +39,8 @@ class DemoChain:
         self.genesis = Block(chain_id, 0, ZERO_HASH, start, 0, (), dict.fromkeys(self.accounts, _START_BALANCE_WEI), {})
         self.sent: list[str] = []
         """Hashes of the raw transactions that clients sent, in the order of their coming."""
+        self.watchers: list[Callable[[], None]] = []
+        """Called after every change: a block, a reorg, a transaction in the pool."""
         self._keep_blocks = keep_blocks
         self._branches = 0
         self._pool: dict[str, Transaction] = {}
@@ -60,7 +62,9 @@ class DemoChain:
 
     def mine(self, now: float) -> Block:
         """Add one block and return it; its timestamp is ``now`` in whole seconds, never before its parent's."""
-        return self._append(self._head, max(int(now), self._head.timestamp))
+        block = self._append(self._head, max(int(now), self._head.timestamp))
+        self._tell()
+        return block
 
     def mine_many(self, count: int, now: float) -> Block:
         """Add ``count`` blocks at once and return the head."""
@@ -86,6 +90,7 @@ class DemoChain:
         for position in range(length):
             replaced = old[position].timestamp if position < depth else int(now)
             self._append(self._head, max(replaced, self._head.timestamp))
+        self._tell()
         return old
 
     def send_raw(self, raw: bytes) -> Transaction:
@@ -94,6 +99,7 @@ class DemoChain:
         if transaction.hash not in self._pool and not self.is_mined(transaction.hash):
             self._pool[transaction.hash] = transaction
             self.sent.append(transaction.hash)
+            self._tell()
         return transaction
 
     def is_pending(self, transaction_hash: str) -> bool:
@@ -127,6 +133,10 @@ class DemoChain:
     def blocks_with(self, transaction_hash: str) -> list[Block]:
         """The blocks, on whatever branch, that hold the transaction."""
         return self._blocks_of.get(transaction_hash, [])
+
+    def _tell(self) -> None:
+        for watcher in tuple(self.watchers):
+            watcher()
 
     def _append(self, parent: Block, timestamp: int) -> Block:
         pooled = tuple(self._pool.values())

@@ -266,7 +266,7 @@ def _send_raw(context: Context, params: list[Any]) -> str:
     return transaction.hash
 
 
-def _checked_criteria(params: list[Any]) -> Json:
+def checked_criteria(params: list[Any]) -> Json:
     """A filter's object with ``address`` a list or None and each topic a list or None, in lower case."""
     criteria = _object(params, 0)
     return {**criteria, "address": _options(criteria.get("address")), "topics": _topics(criteria.get("topics"))}
@@ -290,7 +290,7 @@ def _options(value: Any) -> list[str] | None:
 
 
 def _logs(context: Context, params: list[Any]) -> list[Json]:
-    criteria = _checked_criteria(params)
+    criteria = checked_criteria(params)
     view = context.view
     if "blockHash" in criteria:
         block = view.by_hash(str(criteria["blockHash"]).lower())
@@ -312,7 +312,7 @@ def _edge(view: ChainView, where: Any) -> int:
 
 
 def _new_filter(context: Context, params: list[Any]) -> str:
-    return context.filters.add(Filter(context.view.head, _checked_criteria(params)))
+    return context.filters.add(Filter(context.view.head, checked_criteria(params)))
 
 
 def _new_block_filter(context: Context, params: list[Any]) -> str:

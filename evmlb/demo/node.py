@@ -1,4 +1,4 @@
-"""One demo node on a port: JSON-RPC over HTTP/1.1, and whatever is wrong with it at the moment.
+"""One demo node on a port: JSON-RPC over HTTP/1.1 and WebSocket, and whatever is wrong with it at the moment.
 
 Its own small protocol rather than ``twisted.web``: most of what a node can do wrong is below what a web server lets
 one say. ``GET /metrics`` gives a node-exporter page on the same port, untouched by faults other than ``refuse``.
@@ -18,10 +18,12 @@ from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTC
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from evmlb.demo import exporter
+from evmlb.demo import exporter, websocket
+from evmlb.demo.blocks import digest
 from evmlb.demo.chain import ChainView, DemoChain
 from evmlb.demo.faults import HEALTHY, End, Fault, Kind, Step, play, response
 from evmlb.demo.rpc import DemoRpc
+from evmlb.demo.subscriptions import Subscriptions
 
 RELISTEN_SECONDS = 0.5
 """How long to wait when the node's port is taken at the moment it wants it back."""
@@ -31,7 +33,10 @@ _KEPT_REQUESTS = 1000
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """One HTTP request as the node got it; header names are in lower case."""
+    """One HTTP request as the node got it; header names are in lower case.
+
+    A message on a WebSocket is one too: its method is ``WEBSOCKET``.
+    """
 
     method: str = ""
     target: str = ""
@@ -64,8 +69,9 @@ class DemoNode:
         self.connection_count = 0
         self.factory: Any = Factory.forProtocol(lambda: NodeProtocol(self))
         self.factory.noisy = False
-        self.rpc = DemoRpc(self._view, client=f"evmlb-demo/{name}/v1.0.0")
+        self.rpc = DemoRpc(self.view, client=f"evmlb-demo/{name}/v1.0.0")
         self.connections: set[NodeProtocol] = set()
+        self.subscription_count = 0
         self._frozen_at = chain.head
         self._reactor: IReactorTCP | None = None
         self._listener: IListeningPort | None = None
@@ -75,6 +81,11 @@ class DemoNode:
     def url(self) -> str:
         """Where the node is asked, once it listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """The same over WebSocket."""
+        return f"ws://127.0.0.1:{self.port}"
 
     @property
     def is_listening(self) -> bool:
@@ -114,11 +125,31 @@ class DemoNode:
         else:
             self._open_again()
 
-    def answer(self, body: bytes) -> bytes:
-        """What the node answers to the body of a request, faults of belief included."""
+    def answer(self, body: bytes, subscriptions: Subscriptions | None = None) -> bytes:
+        """What the node answers to the body of a request, faults of belief included.
+
+        ``subscriptions``: those of the connection, where it is a WebSocket.
+        """
         lies = self.fault.kind is Kind.LYING_HEAD
         self.rpc.claimed_head = self.chain.head.number + self.fault.amount if lies else None
-        return self.rpc.answer(body)
+        return self.rpc.answer(body, subscriptions)
+
+    def answer_message(self, message: bytes, subscriptions: Subscriptions) -> bytes:
+        """The answer to a message that came over a WebSocket."""
+        self.request_count += 1
+        self.requests.append(ReceivedRequest("WEBSOCKET", body=message))
+        return self.answer(message, subscriptions)
+
+    def new_subscription_id(self) -> str:
+        """An id that this node has not given before, and no other node ever gives."""
+        self.subscription_count += 1
+        return digest("subscription", self.name, str(self.subscription_count))[:34]
+
+    def view(self) -> ChainView:
+        """The chain as the node sees it now."""
+        if self.fault.kind is Kind.FROZEN:
+            return self.chain.view_at(self._frozen_at)
+        return self.chain.view(self.fault.amount if self.fault.kind is Kind.LAG else 0)
 
     def serve(self, request: ReceivedRequest) -> Iterator[Step]:
         """The steps that answer an HTTP request."""
@@ -130,11 +161,6 @@ class DemoNode:
         self.request_count += 1
         self.requests.append(request)
         return play(self.fault, self.answer(request.body), request.keep)
-
-    def _view(self) -> ChainView:
-        if self.fault.kind is Kind.FROZEN:
-            return self.chain.view_at(self._frozen_at)
-        return self.chain.view(self.fault.amount if self.fault.kind is Kind.LAG else 0)
 
     def _close(self) -> Deferred[None]:
         if self._relisten is not None:
@@ -179,6 +205,7 @@ class NodeProtocol(Protocol):
         self._serving = False
         self._closed = False
         self._timer: IDelayedCall | None = None
+        self._upgraded: websocket.NodeWebSocket | None = None
 
     def connectionMade(self) -> None:
         """Count the connection."""
@@ -192,16 +219,23 @@ class NodeProtocol(Protocol):
         """Stop whatever is being served."""
         self._node.connections.discard(self)
         self._stop()
+        if self._upgraded is not None:
+            self._upgraded.connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
         """Parse; a request that is no HTTP is answered 400 and the connection closed."""
         if self._closed:
             return
+        if self._upgraded is not None:
+            self._upgraded.dataReceived(data)
+            return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
-            self._send(response(b"400 Bad Request\n", status=400, content_type="text/plain", keep=False))
-            self._finish(End.CLOSE)
+            self._refuse()
         if not self._serving:
             self._serve_next()
 
@@ -235,6 +269,24 @@ class NodeProtocol(Protocol):
     def abort(self) -> None:
         """End the connection at once."""
         self._finish(End.RESET)
+
+    def _upgrade(self, rest: bytes) -> None:
+        """Go on as a WebSocket, or refuse it as the node's fault demands; there is nothing else to change to."""
+        if not websocket.is_upgrade(self._request):
+            self._refuse()
+            return
+        self._waiting.clear()
+        steps = websocket.refusal(self._node)
+        if steps is not None:
+            self._run(steps)
+            return
+        self._upgraded = websocket.NodeWebSocket(self._node)
+        self._upgraded.makeConnection(self.transport)
+        self._upgraded.dataReceived(websocket.head_of(self._request) + rest)
+
+    def _refuse(self) -> None:
+        self._send(response(b"400 Bad Request\n", status=400, content_type="text/plain", keep=False))
+        self._finish(End.CLOSE)
 
     def _serve_next(self) -> None:
         self._serving = bool(self._waiting) and not self._closed

@@ -17,13 +17,15 @@ The id of a request is echoed byte for byte. An answer ends with a newline and h
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import orjson
 
 from evmlb.demo.chain import ChainView, DemoChain
 from evmlb.demo.methods import METHODS, Context, Filters, RpcError
+from evmlb.demo.subscriptions import METHODS as SUBSCRIBING
+from evmlb.demo.subscriptions import Subscriptions
 
 PARSE_ERROR = RpcError(-32700, "parse error")
 INVALID_REQUEST = RpcError(-32600, "invalid request")
@@ -67,14 +69,17 @@ class DemoRpc:
         """Lose every filter, as a node does that was restarted."""
         self._filters.forget()
 
-    def answer(self, body: bytes) -> bytes:
-        """The answer to a request's body; empty where nothing but notifications was asked."""
+    def answer(self, body: bytes, subscriptions: Subscriptions | None = None) -> bytes:
+        """The answer to a request's body; empty where nothing but notifications was asked.
+
+        ``subscriptions``: those of the connection, where it has a way to push.
+        """
         try:
             calls = _decode_batch(body) if body.lstrip()[:1] == b"[" else None
             if calls is None:
-                answer = self._answer_one(body)
+                answer = self._answer_one(body, subscriptions)
             else:
-                answers = [a for a in map(self._answer_one, calls) if a]
+                answers = [a for a in (self._answer_one(call, subscriptions) for call in calls) if a]
                 answer = b"[" + b",".join(answers) + b"]" if answers else b""
                 if not calls:
                     answer = _failure(b"null", EMPTY_BATCH)
@@ -82,7 +87,7 @@ class DemoRpc:
             answer = _failure(b"null", PARSE_ERROR)
         return answer + b"\n" if answer else b""
 
-    def _answer_one(self, raw: bytes | msgspec.Raw) -> bytes:
+    def _answer_one(self, raw: bytes | msgspec.Raw, subscriptions: Subscriptions | None) -> bytes:
         try:
             call = _decode_call(raw)
         except msgspec.ValidationError:
@@ -90,26 +95,28 @@ class DemoRpc:
         request_id = bytes(call.id)
         if call.jsonrpc != "2.0" or not isinstance(call.method, str) or request_id[:1] in (b"{", b"["):
             return _failure(request_id or b"null", INVALID_REQUEST)
-        answer = self._call(request_id, call.method, call.params)
+        answer = self._call(request_id, call.method, call.params, subscriptions)
         return answer if request_id else b""
 
-    def _call(self, request_id: bytes, method: str, params: Any) -> bytes:
+    def _call(self, request_id: bytes, method: str, params: Any, subscriptions: Subscriptions | None) -> bytes:
         try:
-            result = self._result(method, params)
+            result = self._result(method, params, subscriptions)
         except RpcError as error:
             return _failure(request_id, error)
         return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request_id, orjson.dumps(result))
 
-    def _result(self, method: str, params: Any) -> Any:
+    def _result(self, method: str, params: Any, subscriptions: Subscriptions | None) -> Any:
         if self.fails_inside:
             raise INTERNAL_ERROR
         function = METHODS.get(method)
-        if function is None:
-            raise RpcError(-32601, f"the method {method} does not exist/is not available")
         arguments = [] if params is msgspec.UNSET or params is None else params
+        if function is None and (subscriptions is None or method not in SUBSCRIBING):
+            raise RpcError(-32601, f"the method {method} does not exist/is not available")
         if not isinstance(arguments, list):
             raise RpcError(-32602, "non-array args")
-        return function(self._context(), arguments)
+        if function is not None:
+            return function(self._context(), arguments)
+        return cast(Subscriptions, subscriptions).call(method, arguments, self._view())
 
     def _context(self) -> Context:
         view = self._view()

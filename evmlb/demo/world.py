@@ -153,6 +153,7 @@ def demo_config(nodes: Iterable[DemoNode], port: int, metrics_port: int) -> str:
         lines.append(f"    {role}_nodes:")
         for node in members:
             lines += [f"      - name: {node.name}", f"        rpc_endpoint: {node.url}"]
+            lines.append(f"        ws_endpoint: {node.ws_url}")
             if role == "local":
                 lines.append(f"        prometheus_endpoint: {node.url}/metrics")
     return "\n".join(lines) + "\n"
