@@ -2,7 +2,8 @@
 
 An error comes as an argument or on standard input, in whatever form it was found: the message alone, an error object, a
 whole JSON-RPC answer, a batch's answer, a page. It is judged exactly as an answer of a node would be, and what the
-columns of the verdict amount to is said in words.
+columns of the verdict amount to is said in words. Of the request only its method is known here, so words that a node
+repeats of the parameters count as the node's own.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
+from msgspec import Raw
+
 from evmlb.config.faults import ConfigError
 from evmlb.config.load import load_config
 from evmlb.config.rules import VerdictRule, builtin_rules
-from evmlb.jsonrpc import Answer, AnswerKind, read_answer
+from evmlb.jsonrpc import Answer, AnswerKind, Call, read_answer
 from evmlb.methods import FAST, method_class
+from evmlb.policy.echoes import NOTHING_SAID, Echoes
 from evmlb.policy.verdicts import Blame, Verdict, Verdicts
 
 _USUAL_CODE = -32000  # what most clients give to most errors
@@ -106,9 +110,10 @@ def classify(given: str, context: Context, rules: tuple[VerdictRule, ...] = ()) 
     """What the table, with ``rules`` before the built-in ones, says of each error in a text."""
     verdicts = Verdicts(rules)
     klass = method_class(context.method) if context.method else FAST
+    echoes = Echoes(Call(context.method, klass, b"", Raw())) if context.method else NOTHING_SAID
     for answer, status, text in _answers(given, context):
         verdict = verdicts.judge_answer(
-            status, answer, text=text, method=context.method, klass=klass, provider=context.provider
+            status, answer, text=text, method=context.method, klass=klass, provider=context.provider, echoes=echoes
         )
         own = next((rule for rule in rules if rule.verdict is verdict), None)
         rule = own or next((rule for rule in builtin_rules() if rule.verdict is verdict), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evmlb.errors import Fault
 from evmlb.interfaces import AnswerHead, Downstream, Flight
@@ -12,6 +12,7 @@ from evmlb.methods import FAST, UNSAFE
 
 if TYPE_CHECKING:
     from evmlb.node import Node
+    from evmlb.policy.budget import Budget
     from evmlb.policy.pace import Pace
     from evmlb.policy.verdicts import Verdict
     from evmlb.routing import Router
@@ -44,6 +45,15 @@ class Session:
         self.writer_until = 0.0
 
 
+class Blamed(NamedTuple):
+    """A node that failed an exchange: why, when it was asked, and whether it answered with an error."""
+
+    node: Node
+    reason: str
+    sent_at: float
+    by_error: bool
+
+
 class Exchange:
     """One client request. ``call`` is None for what is not JSON-RPC: it is passed on as it came.
 
@@ -56,7 +66,6 @@ class Exchange:
         "blamed",
         "body",
         "call",
-        "charged",
         "client_address",
         "committed",
         "deadline",
@@ -67,8 +76,10 @@ class Exchange:
         "hedges",
         "http_method",
         "idempotent",
+        "is_bound",
         "klass",
         "node",
+        "paid_by",
         "paused",
         "pending",
         "priority",
@@ -108,14 +119,15 @@ class Exchange:
         self.trail: Trail | None = None
         # the uncommon rest: only read after a failure, a wait or a hedge
         self.hedges = 0
-        self.charged = 0  # retries that will have been in vain unless the next answer is good
+        self.paid_by: Budget | None = None  # what the present retry is charged to, should it be in vain
+        self.is_bound = False  # one node knows better than all others what is asked for
         self.paused = False  # waited once for data that was not there yet
         self.priority = 2  # PriorityClass.LOWPRIO
         self.queue_size = 1  # of its class when it came, itself included
         self.queued_at = 0.0
         self.queued: tuple[int, ...] | None = None  # times and sizes for the answer's headers, with priorities on
         self.saved: tuple[Attempt, Verdict, AnswerHead, list[bytes]] | None = None
-        self.blamed: tuple[tuple[Node, str, float], ...] = ()  # why, and when they were asked
+        self.blamed: tuple[Blamed, ...] = ()
         self.verdicts: tuple[Verdict, ...] = ()  # of the attempts that ended badly
         self.retry_after_seconds: float | None = None  # the smallest that a node asked for
         self.pending: Any = None  # the timer of a pause before the same node is asked again
@@ -159,6 +171,10 @@ class Attempt:
         if self.deadline > self.exchange.deadline:
             self.deadline = self.exchange.deadline
             self.stage = SHORT
+
+    def is_silent_at(self, router: Router, node: str) -> bool:
+        """Whether it is that router's, at this node, without a byte of an answer, and may be made elsewhere."""
+        return self._router is router and self.node.name == node and self.stage < HELD and self.repeatable
 
     def out_of_time(self) -> None:
         """Its deadline has passed."""

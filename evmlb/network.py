@@ -30,6 +30,10 @@ from evmlb.policy.selection import select
 
 __all__ = ["Network", "Node", "Order", "Place", "Poll"]
 
+OVERDUE_SECONDS = 5.0
+"""Trials are taken from real traffic, but only of calls that cost little when they fail. Where there are none for so
+long, good polls count in their place: or a node would never come back to clients that send nothing else."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -51,8 +55,8 @@ class Order:
     tries in turn. ``ties``: how many leading nodes of ``serving`` tie, at least 1 when any serve. ``degraded``: none is
     in range, these are the nearest. ``panic``: these are ejected nodes, as nothing else is left. ``refusal``: why
     there are no candidates, in words for a client; ``rate_limited``: because each node said not to be asked now.
-    ``last_resort``: the ejected ones, for a request that all candidates have failed. ``places``: one per node, as
-    configured.
+    ``last_resort``: the ejected ones, and those held off by a guess of ours, for a request that all candidates have
+    failed. ``places``: one per node, as configured.
     """
 
     serving: tuple[Node, ...]
@@ -146,6 +150,9 @@ class Network:
         """A poll of the node was answered."""
         known_id = node.chain_id
         node.observe_poll(poll, now)
+        if node.breaker.overdue_seconds(now) >= OVERDUE_SECONDS:
+            self.begin_trial(node, now)
+            node.record_success(now, last_resort=False)
         if node.chain_id != known_id:
             self._judge_chain(node, now)
         if node.stands_on(self.chain_id):
@@ -185,6 +192,11 @@ class Network:
         self._heads.hear(node.index, number, now)
         return () if self.chainhead == before else self._settle(node, now)
 
+    def observe_push(self, node: Node, number: int, now: float) -> Events:
+        """The node pushed a head over its WebSocket."""
+        node.pushed_at = now
+        return self.observe_head(node, number, now)
+
     def record_failure(
         self,
         node: Node,
@@ -194,13 +206,15 @@ class Network:
         proven: bool,
         unreachable: bool = False,
         unsafe: bool = False,
+        by_error: bool = False,
         sent_at: float | None = None,
     ) -> Events:
         """An attempt failed and blames the node.
 
         ``proven``: nothing about the request can have been the cause. ``unreachable``: there was no connection.
-        ``unsafe``: the call may go nowhere else, so no other node will prove anything. ``sent_at``: when the attempt
-        began, so that what was sent before a change of state counts for nothing after it.
+        ``unsafe``: the call may go nowhere else, so no other node will prove anything. ``by_error``: the node answered
+        with an error, as it may to some calls only. ``sent_at``: when the attempt began, so that what was sent before
+        a change of state counts for nothing after it.
         """
         node.record_failure(
             reason,
@@ -208,6 +222,7 @@ class Network:
             proven=proven,
             unreachable=unreachable,
             unsafe=unsafe,
+            by_error=by_error,
             sent_at=sent_at,
             may_open=self._may_eject(node),
         )
@@ -414,5 +429,5 @@ class Network:
             places=places,
             panic=selection.panic,
             rate_limited=selection.rate_limited,
-            last_resort=tuple(nodes[i] for i in sorted(selection.eligible) if i not in ranks),
+            last_resort=tuple(nodes[i] for i in selection.last_resort if i not in ranks),
         )

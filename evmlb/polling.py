@@ -44,6 +44,10 @@ LOOK_SECONDS = 1.0
 """A change of a node that asks for an earlier round is noticed after this, or after a quarter of the interval."""
 LONGEST_REST = 12
 """A metered node that is not needed is polled once in at most so many intervals."""
+PUSHED = 2
+"""So many intervals lie between the polls of a node that pushes its heads."""
+PUSHED_BLOCKS = 3
+"""A node that pushed no head for so many block times does not push: polls take over."""
 CHECK_FAILED = "check_failed"
 
 T = TypeVar("T")
@@ -63,6 +67,7 @@ class Cadence:
     ============================================================  ==================================================
     the last round failed, or the node is suspect or ejected      a quarter of the interval, but 0.25 s or more
     it is metered, healthy, and not in the serving tier           2, 4, 8, then 12 intervals
+    it pushes its heads: the last came within three block times   2 intervals
     otherwise                                                     the interval
     ============================================================  ==================================================
 
@@ -83,7 +88,7 @@ class Cadence:
 
     def due(self, now: float) -> bool:
         """Whether a round should begin; half a look early, because neither timers nor floats are exact."""
-        return now - self._began_at >= self._gap() - self.look_seconds / 2
+        return now - self._began_at >= self._gap(now) - self.look_seconds / 2
 
     def begin(self, now: float) -> None:
         """A round, or a probe in its place, begins."""
@@ -91,19 +96,27 @@ class Cadence:
         if not self._is_at_rest():
             self._rests = 0
 
-    def end(self, *, good: bool) -> None:
+    def end(self, now: float, *, good: bool) -> None:
         """It is over."""
         self._failed = not good
         if self._is_at_rest():
             self._rests += 1
         if good:
-            self._node.poll_gap_seconds = self._gap()
+            self._node.poll_gap_seconds = self._gap(now)
 
-    def _gap(self) -> float:
+    def _gap(self, now: float) -> float:
         if self._is_suspicious():
             return self._fast_seconds
-        intervals = min(2.0**self._rests, LONGEST_REST) if self._is_at_rest() else 1.0
+        if self._is_at_rest():
+            intervals = min(2.0**self._rests, LONGEST_REST)
+        else:
+            intervals = PUSHED if self._pushes(now) else 1.0
         return intervals * self._node.interval_seconds
+
+    def _pushes(self, now: float) -> bool:
+        """Whether the node's heads come by themselves: a poll then only tells that it still answers."""
+        pushed_at, block_time = self._node.pushed_at, self._network.block_time_seconds
+        return pushed_at is not None and block_time is not None and now - pushed_at < PUSHED_BLOCKS * block_time
 
     def _is_suspicious(self) -> bool:
         return self._failed or self._node.suspect or self._node.ejected
@@ -253,7 +266,7 @@ class NodePoller:
         self.outcomes["ok"] += 1
         self._publish(self._network.observe_poll(self._node, poll, now))
         self._count_success(now)
-        self._cadence.end(good=True)
+        self._cadence.end(self._now(), good=True)
         if self._examination.details_due and not self._node.limit.limited:
             self._watch("details", self._examination.ask_details())  # beside the loop: nothing waits for it
 
@@ -266,7 +279,7 @@ class NodePoller:
         self._publish(self._network.observe_poll_failure(self._node, words, now, final=final))
         if final:
             self._count_failure(outcome, words, now)
-            self._cadence.end(good=False)
+            self._cadence.end(self._now(), good=False)
 
     def _note_limit(self, error: Exception) -> None:
         """The node is not to be asked for a while: neither a good poll nor a bad one."""

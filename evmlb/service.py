@@ -28,7 +28,7 @@ from evmlb import __version__, logs
 from evmlb.admin.readiness import Readiness
 from evmlb.admin.resources import NetworkView, make_admin_site
 from evmlb.config.schema import Config, LogLevel, NetworkConfig, Role
-from evmlb.events import Events
+from evmlb.events import Events, NodeWentDown
 from evmlb.exchange import InFlight
 from evmlb.front.front import Front
 from evmlb.logs import EventLog
@@ -161,6 +161,9 @@ class Balancer:
         self.metrics.observe(events)
         if self.watch is not None:
             self.watch(events)
+        for event in events:
+            if isinstance(event, NodeWentDown):
+                self.networks[event.network].router.leave_node(event.node)
         for name in {event.network for event in events}:
             self.networks[name].router.wake()
 

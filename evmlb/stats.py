@@ -38,6 +38,7 @@ class NetworkStats:
         "duration_sum_seconds",
         "failed",
         "failovers",
+        "handed_over",
         "hedges",
         "hedges_denied",
         "hedges_won",
@@ -60,6 +61,7 @@ class NetworkStats:
         self.verdicts: Counter[str] = Counter()  # errors of nodes, by the rule that judged them
         self.refusals: Counter[int] = Counter()  # by HTTP status
         self.failovers = 0
+        self.handed_over = 0  # attempts taken from a node that went down, to be made elsewhere
         self.retries_denied = 0  # for want of budget
         self.hedges = 0
         self.hedges_won = 0  # a node asked later was faster

@@ -606,6 +606,20 @@ class CadenceTests(SynchronousTestCase):
         world.pass_time(1)
         self.assertEqual(len(world.upstream.take_times()), 1)
 
+    def test_pushing(self) -> None:
+        """A node that pushes its heads is polled half as often, and as before when it stops pushing."""
+        world = World(block_time_seconds=2.0)
+        world.upstream.take()
+        for _ in range(8):
+            world.network.observe_push(world.node, 100, world.clock.seconds())
+            world.pass_time(1)
+        self.assertLessEqual(len(world.upstream.take_times()), 5)
+        self.assertTrue(world.node.healthy)
+        world.pass_time(6)
+        world.upstream.take()
+        world.pass_time(4)
+        self.assertEqual(len(world.upstream.take_times()), 4)
+
     def test_metered(self) -> None:
         """A metered node that is not needed is asked ever more seldom, at last once in 12 intervals."""
         world = self.metered()

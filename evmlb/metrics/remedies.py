@@ -65,6 +65,13 @@ REMEDIES: tuple[Family, ...] = (
     ),
     Family(
         "counter",
+        "evmlb_handed_over_total",
+        "Attempts that were taken from a node which went down, and made elsewhere.",
+        NETWORK,
+        per_network(lambda network, _: network.stats.handed_over),
+    ),
+    Family(
+        "counter",
         "evmlb_hedges_total",
         "Requests sent to one node more because an answer took long.",
         NETWORK,

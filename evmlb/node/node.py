@@ -76,6 +76,7 @@ class Node:
         "peer_count",
         "poll_gap_seconds",
         "provider",
+        "pushed_at",
         "reached",
         "role",
         "settled_chainhead_at_answer",
@@ -99,6 +100,7 @@ class Node:
         self.capacity = config.max_concurrency
         self.interval_seconds = config.poll_interval_seconds or network.poll_interval_seconds(config.role)
         self.poll_gap_seconds = self.interval_seconds
+        self.pushed_at: float | None = None  # when it last sent a head by itself
         self.limit_blocks = limit_of(network, config.role)
         self.in_flight = 0
         self.troubled = False
@@ -192,17 +194,25 @@ class Node:
         proven: bool,
         unreachable: bool = False,
         unsafe: bool = False,
+        by_error: bool = False,
         sent_at: float | None = None,
         may_open: bool = True,
     ) -> None:
         """An attempt failed, and the node is blamed.
 
-        ``unsafe``: the call may go nowhere else. ``may_open`` False: too many nodes are out already.
+        ``unsafe``: the call may go nowhere else. ``by_error``: it answered with an error. ``may_open`` False: too many
+        nodes are out already.
         """
         self._unsafe_in_a_row += unsafe
         proven = proven or self._unsafe_in_a_row >= UNSAFE_IN_A_ROW
         self.breaker.record_failure(
-            reason, now, proven=proven, unreachable=unreachable, sent_at=sent_at, may_open=may_open
+            reason,
+            now,
+            proven=proven,
+            unreachable=unreachable,
+            in_a_row=not by_error,
+            sent_at=sent_at,
+            may_open=may_open,
         )
         self.suspect_of(reason)
 
@@ -239,8 +249,9 @@ class Node:
 
     def record_unsupported(self, method: str, now: float) -> None:
         """The node said that it does not have the method."""
+        self.unsupported.pop(method, None)
         if len(self.unsupported) >= MAX_UNSUPPORTED:
-            self.unsupported.clear()
+            del self.unsupported[next(iter(self.unsupported))]  # the oldest
         self.unsupported[method] = now + UNSUPPORTED_SECONDS
         self.is_particular = True
 
@@ -295,10 +306,6 @@ class Node:
         if not self.config.check_chain_id:
             return True
         return self.chain_id is not None and self.chain_id == expected
-
-    def on_wrong_chain(self, expected: int | None) -> bool:
-        """Whether the node is known to serve another chain than the expected one."""
-        return self.has_vote and expected is not None and self.chain_id != expected
 
     def lacks(self, method: str, now: float) -> bool:
         """Whether the node said lately that it does not have a method."""

@@ -95,12 +95,6 @@ def named_block(method: str, params: Raw) -> int | None:
     return None if reference is None else reference.number
 
 
-def names_pending(method: str, params: Raw) -> bool:
-    """Whether a call asks for the pending block. Costs one reference."""
-    reference = block_reference(method, params)
-    return reference is not None and reference.tag == "pending"
-
-
 def reads_own_writes(method: str, params: Raw) -> bool:
     """Whether the answer may depend on a transaction that was just sent, and is in no block yet.
 

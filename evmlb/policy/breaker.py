@@ -154,6 +154,10 @@ class Breaker:
         at = max(self._due_at, self._awaited[0]) if is_full else self._due_at
         return max(0.0, at - now)
 
+    def overdue_seconds(self, now: float) -> float:
+        """For how long a trial has been due that nobody began; 0 while none is."""
+        return now - self._due_at if self.due(now) else 0.0
+
     # facts in
 
     def begin(self, now: float) -> None:
@@ -171,13 +175,16 @@ class Breaker:
         *,
         proven: bool,
         unreachable: bool = False,
+        in_a_row: bool = True,
         may_open: bool = True,
         sent_at: float | None = None,
     ) -> bool:
         """An attempt failed; say whether this opened the breaker.
 
-        ``unreachable``: no connection could be made, which proves itself. ``may_open`` False: too many nodes are out
-        already (panic threshold), so it is counted and no more. ``sent_at``: when the attempt began, if known.
+        ``unreachable``: no connection could be made, which proves itself. ``in_a_row`` False: it counts towards the
+        share only, as it may be about some requests only (an error that the node answered with). ``may_open`` False:
+        too many nodes are out already (panic threshold), so it is counted and no more. ``sent_at``: when the attempt
+        began, if known.
         """
         if self._is_late(sent_at):
             return False
@@ -187,7 +194,7 @@ class Breaker:
             return False
         if not self._config.enabled or not (proven or unreachable):
             return False
-        self._count_failure(now, unreachable=unreachable)
+        self._count_failure(now, unreachable=unreachable, in_a_row=in_a_row)
         if not may_open or not self._is_too_much():
             return False
         self._open(reason, now)
@@ -218,13 +225,13 @@ class Breaker:
     def _is_late(self, sent_at: float | None) -> bool:
         return sent_at is not None and sent_at < self._since
 
-    def _count_failure(self, now: float, *, unreachable: bool) -> None:
+    def _count_failure(self, now: float, *, unreachable: bool, in_a_row: bool) -> None:
         self.expire(now)
         if self._window_ends_at is None:
             self._window_ends_at = now + (self._config.interval_seconds or inf)
         self._requests += 1
         self._failures += 1
-        self._in_a_row += 1
+        self._in_a_row += in_a_row
         self._unreachable_in_a_row = self._unreachable_in_a_row + 1 if unreachable else 0
 
     def _is_too_much(self) -> bool:

@@ -59,6 +59,7 @@ class RateLimit:
         "_config",
         "_first_at",
         "_probe_ends_at",
+        "_probed_at",
         "_recovered_at",
         "_successes",
         "_until",
@@ -79,6 +80,7 @@ class RateLimit:
         self._successes = 0  # good probes in a row
         self._backoff = 0.0  # the last one, or 0 before the first
         self._probe_ends_at: float | None = None
+        self._probed_at = -inf  # or refused a request
         self._recovered_at = -inf
 
     # questions
@@ -88,8 +90,15 @@ class RateLimit:
         return max(0.0, self._until - now) if self.limited else 0.0
 
     def probe_due(self, now: float) -> bool:
-        """Whether the node should get a probe."""
-        if not self.limited or now < self._until:
+        """Whether the node should get a probe.
+
+        One that wants to be left alone for long is asked a small thing once in a while all the same: a Retry-After may
+        be a mistake, and a node that is well must not be left out for it.
+        """
+        due_at = self._until
+        if self.explicit:
+            due_at = min(due_at, self._probed_at + self._config.max_backoff_seconds)
+        if not self.limited or now < due_at:
             return False
         return self._probe_ends_at is None or now >= self._probe_ends_at
 
@@ -110,12 +119,14 @@ class RateLimit:
         else:
             self._backoff = 0.0
         self.limited = True
+        self._probed_at = now
         self._start_over(now)
         self._wait(now, told)
         return True
 
     def begin_probe(self, now: float) -> None:
         """The probe was sent."""
+        self._probed_at = now
         if self.limited:
             self._probe_ends_at = now + PROBE_PATIENCE_SECONDS
 

@@ -26,7 +26,7 @@ last: :mod:`evmlb.policy.ranking`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from evmlb.config.schema import NetworkConfig, Role, WhenNoneInRange
@@ -41,6 +41,7 @@ class Selection:
 
     ``serving`` and ``reserve`` are in the order in which they are asked. ``reasons`` has one clause per node of the
     network. ``eligible`` are the ejected nodes that would be asked if they were not ejected: the ones worth a trial.
+    ``last_resort``: these and those that our guess holds off, for a request that all others have failed.
     ``rate_limited``: nodes there are, but each said that it must not be asked now.
     ``paths`` goes into the next :func:`select`.
     """
@@ -55,6 +56,7 @@ class Selection:
     refusal: str | None = None
     reasons: tuple[str, ...] = ()
     eligible: frozenset[int] = frozenset()
+    last_resort: tuple[int, ...] = ()
     paths: Paths = field(default_factory=dict)
 
 
@@ -168,7 +170,8 @@ def _assemble(
         degraded=degraded,
         panic=panic,
         reasons=_reasons(candidates, config, reasons, panic),
-        eligible=_worth_a_trial(candidates, config),
+        eligible=_left_out(candidates, config, lambda c: c.ejected is not None and c.limited is None),
+        last_resort=tuple(sorted(_left_out(candidates, config, _may_be_a_last_resort))),
         paths={**_paths(serving), **_paths(reserve)},
     )
 
@@ -177,12 +180,19 @@ def _paths(ranked: Iterable[Ranked]) -> dict[int, Path]:
     return {r.candidate.index: r.path for r in ranked}
 
 
-def _worth_a_trial(candidates: Sequence[Candidate], config: NetworkConfig) -> frozenset[int]:
-    ejected = {c.index for c in candidates if c.ejected is not None and c.obstacle is None and c.limited is None}
-    if not ejected:
+def _may_be_a_last_resort(candidate: Candidate) -> bool:
+    return candidate.limited is not Hold.TOLD and (candidate.ejected is not None or candidate.limited is not None)
+
+
+def _left_out(
+    candidates: Sequence[Candidate], config: NetworkConfig, concerns: Callable[[Candidate], bool]
+) -> frozenset[int]:
+    """Those of them that would be asked if it were not for an ejection or a limit."""
+    concerned = {c.index for c in candidates if c.obstacle is None and concerns(c)}
+    if not concerned:
         return frozenset()
     _, tiers = _table([c for c in candidates if c.obstacle is None], config)
-    return frozenset(c.index for tier in tiers for c in tier if c.index in ejected)
+    return frozenset(c.index for tier in tiers for c in tier if c.index in concerned)
 
 
 # the words

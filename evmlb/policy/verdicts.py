@@ -8,6 +8,10 @@ The verdicts on errors are data: an ordered table of rules, ``verdicts.yaml``, w
 first rule that matches wins. A body that is JSON-RPC is judged by its body, whatever the status; one that is not, by
 the rules about statuses. The texts are those of geth, Nethermind, Erigon, Besu, Reth, anvil, hardhat and of providers.
 
+What a client writes comes back in errors, and must not take nodes from others. So a rule with consequences for the node
+(it is blamed, held off, or not asked for the method any more) finds no text in the request's own words
+(:mod:`evmlb.policy.echoes`), and does not match the codes that speak of the request unless it names them.
+
 Only errors come here, so that matching costs nothing while answers are fine. Most texts are plain words, looked for in
 the message as such; before a pattern is tried, the longest words that it demands are. Over the answers
 in tests/policy/corpus an error takes 9 us on average, and 31 us at most.
@@ -24,6 +28,7 @@ from evmlb.config.rules import MAX_MESSAGE, Blame, Condition, Verdict, VerdictRu
 from evmlb.errors import Fault
 from evmlb.jsonrpc import Answer, AnswerKind
 from evmlb.methods import FAST, MethodClass
+from evmlb.policy.echoes import NOTHING_SAID, Echoes
 
 __all__ = [
     "ANSWER",
@@ -48,6 +53,9 @@ NULL_ELSEWHERE = Verdict(Fault.NULL, retry=True, informative=True, not_there_yet
 
 _UNKNOWN = Verdict(Fault.RPC_ERROR, retry=True, informative=True)
 _BAD_STATUS = Verdict(Fault.HTTP_ERROR, retry=True, blame=Blame.FAILURE)
+_OF_THE_REQUEST = frozenset((-32700, -32600, -32602))
+_NO_SUCH_METHOD = -32601
+"""Codes of the JSON-RPC specification (5.1) that say what is wrong with the request, not with the node."""
 _GATEWAY_STATUSES = frozenset((429, 502, 503, 504))
 
 _FAULTS: dict[Fault, Verdict] = {
@@ -127,7 +135,7 @@ class _Texts:
 class _Row:
     """One condition of a rule, and the rule's verdict."""
 
-    __slots__ = ("_condition", "_methods", "codes", "is_narrow", "texts", "verdict")
+    __slots__ = ("_condition", "_methods", "codes", "has_consequences", "is_narrow", "not_codes", "texts", "verdict")
 
     def __init__(self, condition: Condition, verdict: Verdict) -> None:
         self._condition = condition
@@ -136,7 +144,15 @@ class _Row:
         self.codes = condition.codes
         self.is_narrow = bool(condition.statuses or condition.methods or condition.classes or condition.providers)
         patterns = condition.bodies or condition.texts
-        self.texts = _Texts(patterns) if patterns else None
+        self.texts = _Texts(patterns) if patterns and "^" not in patterns else None  # any message has a beginning
+        self.has_consequences = bool(verdict.blame or verdict.limited or verdict.unsupported)
+        self.not_codes = frozenset() if condition.codes else _codes_not_matched(verdict)
+
+    def is_said(self, lower: str, echoes: Echoes) -> bool:
+        """Whether its texts are in what a node said, given in lower case, and not merely in what the client did."""
+        if self.texts is None:
+            return True
+        return self.texts.are_in(lower) and (not self.has_consequences or self.texts.are_in(echoes.blank(lower)))
 
     def concerns(self, status: int, method: str, klass: MethodClass, provider: str) -> bool:
         """Whether it is about such requests to such nodes, whatever they answer."""
@@ -147,6 +163,13 @@ class _Row:
             and (not condition.providers or provider in condition.providers)
             and (not self._methods or any(match(method) for match in self._methods))
         )
+
+
+def _codes_not_matched(verdict: Verdict) -> frozenset[int]:
+    """The codes that a condition without codes does not match when this is the verdict."""
+    if verdict.blame or verdict.limited:
+        return _OF_THE_REQUEST | {_NO_SUCH_METHOD}
+    return _OF_THE_REQUEST if verdict.unsupported else frozenset()
 
 
 class Verdicts:
@@ -170,25 +193,33 @@ class Verdicts:
         method: str = "",
         klass: MethodClass = FAST,
         provider: str = "",
+        echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
         """The verdict on a JSON-RPC error. ``provider`` is as :func:`provider_of` has it."""
         lower = message[:MAX_MESSAGE].lower()
         for row in self._of_errors:
-            if row.codes and code not in row.codes:
+            if (row.codes and code not in row.codes) or code in row.not_codes:
                 continue
             if row.is_narrow and not row.concerns(status, method, klass, provider):
                 continue
-            if row.texts is None or row.texts.are_in(lower):
+            if row.is_said(lower, echoes):
                 return row.verdict
         return _UNKNOWN
 
     def judge_body(
-        self, status: int, text: str = "", *, method: str = "", klass: MethodClass = FAST, provider: str = ""
+        self,
+        status: int,
+        text: str = "",
+        *,
+        method: str = "",
+        klass: MethodClass = FAST,
+        provider: str = "",
+        echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
         """The verdict on an answer without JSON-RPC. ``text``: the beginning of its body, as far as it is known."""
         lower = text[:MAX_MESSAGE].lower()
         for row in self._of_bodies:
-            if row.concerns(status, method, klass, provider) and (row.texts is None or row.texts.are_in(lower)):
+            if row.concerns(status, method, klass, provider) and row.is_said(lower, echoes):
                 return row.verdict
         return _BAD_STATUS
 
@@ -201,6 +232,7 @@ class Verdicts:
         method: str = "",
         klass: MethodClass = FAST,
         provider: str = "",
+        echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
         """The verdict on an answer. ``text``: the beginning of a body that is no JSON-RPC, as far as it is known.
 
@@ -208,17 +240,25 @@ class Verdicts:
         """
         if answer.kind is AnswerKind.ERROR:
             if len(answer.errors) > 1:
-                return self._judge_members(status, answer.errors, klass, provider)
+                return self._judge_members(status, answer.errors, klass, provider, echoes)
             return self.judge_error(
-                answer.code, answer.message, status=status, method=method, klass=klass, provider=provider
+                answer.code,
+                answer.message,
+                status=status,
+                method=method,
+                klass=klass,
+                provider=provider,
+                echoes=echoes,
             )
         if answer.kind is AnswerKind.GARBAGE:
-            return self.judge_body(status, text, method=method, klass=klass, provider=provider)
+            return self.judge_body(status, text, method=method, klass=klass, provider=provider, echoes=echoes)
         return ANSWER
 
-    def _judge_members(self, status: int, errors: Sequence[Answer], klass: MethodClass, provider: str) -> Verdict:
+    def _judge_members(
+        self, status: int, errors: Sequence[Answer], klass: MethodClass, provider: str, echoes: Echoes
+    ) -> Verdict:
         verdicts = [
-            self.judge_error(error.code, error.message, status=status, klass=klass, provider=provider)
+            self.judge_error(error.code, error.message, status=status, klass=klass, provider=provider, echoes=echoes)
             for error in errors
         ]
         if any(verdict.fault is None for verdict in verdicts):

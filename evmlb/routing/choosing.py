@@ -2,9 +2,10 @@
 
 The network's order says which nodes may serve, best first. What one exchange adds to it, first that applies:
 
-* an ejected node that is due gets a trial, with a single fast call, before anyone else is looked at;
+* an ejected node that is due gets a trial, with a fast call or batch, before anyone else is looked at;
 * a filter is asked for only where it is held, as long as its holder may serve, and a new one is made there as well;
-* a client that sent a transaction a moment ago reads its nonce and its pending state where it was taken;
+* a client that sent a transaction a moment ago reads its nonce and its pending state where it was taken, and nowhere
+  else while that node is well;
 * a call that names a block goes, within the serving tier, to a node which is known to have it;
 * a strategy that shares has its say on the first attempt; later ones go down the order;
 * a node that said it lacks the method is left out, unless all did;
@@ -37,7 +38,7 @@ class Choices:
 
     def trial(self, exchange: Exchange, now: float) -> Node | None:
         """The ejected node that is due to be tried again, if this call is one to try it with. The trial has begun."""
-        if exchange.klass is not FAST or exchange.call is None or exchange.call.members is not None:
+        if exchange.klass is not FAST or exchange.call is None or exchange.is_bound:
             return None
         node = self._network.due_trial(now)
         if node is None or not node.has_room(now):
@@ -68,6 +69,9 @@ class Choices:
                 # while it may serve, nobody else knows the filter; another one with the same id may be another client's
                 nodes = (holder,) if uses_filter(call) else (holder, *nodes)
                 return [node for node in nodes if node not in tried]
+            writer = self.writer(exchange, now)
+            if writer is not None and writer in nodes and writer not in tried:
+                return (writer,)
         if self._chooser is not None and order.serving and not tried:
             nodes = (self._chooser.first(order), *nodes)
         if call is not None and len(nodes) > 1:
@@ -78,6 +82,17 @@ class Choices:
             node for node in order.last_resort if node not in tried
         ]
 
+    def writer(self, exchange: Exchange, now: float) -> Node | None:
+        """The node that knows this client's last transaction, if the call asks for what depends on it."""
+        call, writer = exchange.call, self._learner.writer(exchange, now)
+        if call is None or writer is None or writer.suspect or not reads_own_writes(call.method, call.params):
+            return None
+        return writer
+
+    def is_narrow(self, exchange: Exchange, now: float) -> bool:
+        """Whether not every node of the order may be asked: others may have room before this one finds any."""
+        return len(set(self.eligible(exchange, now))) < len(self._network.order.candidates)
+
     def _preferred(self, exchange: Exchange, call: Call, nodes: tuple[Node, ...], now: float) -> tuple[Node, ...]:
         """The same nodes, those first that are likelier to have what the call asks for."""
         if any(node.unsupported for node in nodes):
@@ -86,9 +101,6 @@ class Choices:
         top = self._network.top
         if any(node.reached < top for node in nodes):
             nodes = self._with_block_first(call, nodes, top)
-        writer = self._learner.writer(exchange, now)
-        if writer is not None and writer in nodes and reads_own_writes(call.method, call.params):
-            nodes = (writer, *nodes)
         return nodes
 
     def _with_block_first(self, call: Call, nodes: tuple[Node, ...], top: int) -> tuple[Node, ...]:

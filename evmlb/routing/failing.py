@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from evmlb.errors import Fault, Refusal
 from evmlb.events import Events
-from evmlb.exchange import EARLY, WAITING, Attempt, Exchange, InFlight
+from evmlb.exchange import EARLY, WAITING, Attempt, Blamed, Exchange, InFlight
 from evmlb.interfaces import AnswerHead
 from evmlb.network import Network
 from evmlb.node import Node
@@ -31,6 +31,10 @@ from evmlb.routing.recording import note
 from evmlb.routing.retrying import Retrying, outward
 from evmlb.routing.waiting import Waiting
 from evmlb.stats import NetworkStats
+
+LEFT = Verdict(Fault.DISCONNECTED, retry=True)
+"""The verdict on an attempt that is given up because its node went down meanwhile: it goes on elsewhere, at no cost."""
+_OF_THE_CONNECTION = frozenset((Fault.DISCONNECTED, Fault.TIMED_OUT, Fault.STALLED))
 
 
 class Ways(Protocol):
@@ -97,6 +101,7 @@ class Failing:
         if self.debug is not None:
             self._tell(exchange, node, outcome, detail)
         self._tell_network(attempt, verdict, detail, answer, now)
+        self._retrying.charge(exchange, now)
         exchange.verdicts = (*exchange.verdicts, verdict)
         if answer is not None:
             save(attempt, verdict, *answer)
@@ -152,33 +157,37 @@ class Failing:
         if verdict.blame is Blame.SUSPECT:
             self._publish(self._network.suspect(node, reason, now))
             return
-        unsafe = not exchange.repeatable and not verdict.not_executed
         events = self._network.record_failure(
-            node, reason, now, proven=unreachable, unreachable=unreachable, unsafe=unsafe, sent_at=sent_at
+            node,
+            reason,
+            now,
+            proven=unreachable,
+            unreachable=unreachable,
+            unsafe=not exchange.repeatable and verdict.fault in _OF_THE_CONNECTION,
+            sent_at=sent_at,
         )
         self._publish(events)
-        if not unreachable and all(node is not known for known, _, _ in exchange.blamed):
-            exchange.blamed = (*exchange.blamed, (node, reason, sent_at))
+        if not unreachable and all(node is not each.node for each in exchange.blamed):
+            exchange.blamed = (*exchange.blamed, Blamed(node, reason, sent_at, verdict.fault is Fault.RPC_ERROR))
 
     def _try_next(self, exchange: Exchange, now: float) -> None:
         left = self._retrying.untried(exchange, self._choices.eligible(exchange, now))
         node = first_free(left, now)
-        if left and not self._retrying.affords(exchange, now):
+        pause = None if left else self._retrying.pause_seconds(exchange)
+        if (not left and pause is None) or not self._retrying.affords(exchange, now):
             self.conclude(exchange)
         elif node is not None:
             self._stats.failovers += 1
             if node.ejected:
                 self._network.begin_trial(node, now)
             self._ways.send(exchange, node, now)
-        elif left and exchange.saved is None:
+        elif pause is not None:
+            note(exchange, self._network, now, "pauses", detail=f"{pause * 1000:.0f} ms")
+            exchange.pending = self._later(pause, self._again, exchange)
+        elif exchange.saved is None:
             self._waiting.add(exchange)
         else:
-            pause = self._retrying.pause_seconds(exchange)
-            if pause is None:
-                self.conclude(exchange)
-            else:
-                note(exchange, self._network, now, "pauses", detail=f"{pause * 1000:.0f} ms")
-                exchange.pending = self._later(pause, self._again, exchange)
+            self.conclude(exchange)
 
     def _again(self, exchange: Exchange) -> None:
         """A pause is over: all nodes may be asked anew."""

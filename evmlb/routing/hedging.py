@@ -84,7 +84,7 @@ class Hedging:
     def pace_of(self, exchange: Exchange) -> Pace | None:
         """The pace by which to tell that an answer is late; None where none is asked for beside it."""
         call = exchange.call
-        if call is None or call.members is not None or exchange.hedges >= self._config.max_hedges:
+        if call is None or call.members is not None or exchange.hedges >= self._config.max_hedges or exchange.is_bound:
             return None
         return self.paces.of(call.method)
 

@@ -4,6 +4,7 @@
 what one exchange adds to its answer:
 
 * an answer is read as far as a verdict needs: a batch as one unit, a large answer by its beginning only;
+* what an error repeats of the request is no witness against the node (:mod:`evmlb.policy.echoes`);
 * a null is doubted once, at the first node asked (:mod:`evmlb.policy.nulls`);
 * a fault that a path, a query or a header of the client's can bring about does not blame;
 * time that is up is the node's doing only while the request itself had time left;
@@ -22,6 +23,7 @@ from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Answer, AnswerKind, Call, begins_plain_result, read_answer, read_batch_answer
 from evmlb.network import Network
 from evmlb.policy.blocks import named_block
+from evmlb.policy.echoes import Echoes
 from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.ratelimit import parse_retry_after
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
@@ -75,6 +77,7 @@ class Judge:
             method=exchange.call.method if exchange.call is not None else "",
             klass=exchange.klass,
             provider=attempt.node.provider,
+            echoes=Echoes(exchange.call, exchange.target + exchange.headers),
         )
 
     def _judge_batch(self, attempt: Attempt, call: Call, head: AnswerHead, body: bytes) -> Verdict:

@@ -118,6 +118,11 @@ def _session(exchange: Exchange) -> Session:
     return session
 
 
+def may_use_filter(call: Call | None) -> bool:
+    """Whether a slow call may use one: the quick look of the hot path."""
+    return call is None or call.members is not None or call.method in FILTER_USE
+
+
 def uses_filter(call: Call | None) -> bool:
     """Whether a call, or a member of a batch, uses a filter made before."""
     if call is None:

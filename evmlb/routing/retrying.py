@@ -1,10 +1,11 @@
 """Whether a request that failed goes on, after what pause, and what its client gets in the end.
 
 * Each eligible node of the serving tier and one of the next is tried, and at least 1 + ``rpc_retries``.
-* Retries must not double the load of a network that is broken. So those that turn out to be *in vain* are charged to a
-  budget (20 % of the requests, and never less than 10 a second): a retry that helps costs nothing, however many there
-  are at the moment a node dies. Finagle's ``RetryBudget`` and eRPC's count all of them, and so give up requests that
-  the next node would have answered.
+* Retries must not double the load of a network that is broken. So those that were *in vain* are charged to a budget
+  (20 % of the requests, and never less than 10 a second), when they have failed: a retry that helps costs nothing,
+  however many there are at the moment a node dies. Finagle's ``RetryBudget`` and eRPC's count all of them, and so give
+  up requests that the next node would have answered. Errors that nodes answer with have a budget of their own, so that
+  who asks for what fails everywhere does not spend that for broken connections.
 * Outside the budget stands what costs a node nothing: a request that was surely not carried out, and one whose failure
   blames nobody (a pruned node, a method that is not there).
 * With nobody untried left, two things may change by themselves: a node that could not be reached may be back in a
@@ -44,11 +45,13 @@ class Retrying:
         self._network = network
         self._stats = stats
         self._tries = 1 + network.config.rpc_retries
-        self.budget = Budget(config.budget_percent, config.budget_min_per_second)
+        share = (config.budget_percent, config.budget_min_per_second)
+        self._for_errors, self._for_faults = Budget(*share), Budget(*share)
 
     def tick(self, total_requests: int, now: float) -> None:
         """About once a second."""
-        self.budget.tick(total_requests, now)
+        self._for_errors.tick(total_requests, now)
+        self._for_faults.tick(total_requests, now)
 
     def untried(self, exchange: Exchange, eligible: Sequence[Node]) -> Sequence[Node]:
         """Those of the ``eligible`` nodes that are worth an attempt.
@@ -63,22 +66,25 @@ class Retrying:
         return [node for node in eligible if not had_reserve or node not in order.reserve]
 
     def affords(self, exchange: Exchange, now: float) -> bool:
-        """Whether the budget has room for a retry after the last verdict; it is charged then."""
+        """Whether the budget has room for a retry after the last verdict."""
         verdict = exchange.verdicts[-1]
-        if not verdict.blame or verdict.not_executed:
+        if not _counts(verdict):
             return True
-        if not self.budget.may_spend(self._stats.requests + self._stats.in_flight, now):
+        budget = self._budget_of(verdict)
+        if not budget.may_spend(self._stats.requests + self._stats.in_flight, now):
             self._stats.retries_denied += 1
             return False
-        self.budget.spend(now)
-        exchange.charged += 1
+        exchange.paid_by = budget
         return True
 
-    def refund(self, exchange: Exchange, now: float) -> None:
-        """The last retry helped: none was in vain."""
-        for _ in range(exchange.charged):
-            self.budget.refund(now)
-        exchange.charged = 0
+    def charge(self, exchange: Exchange, now: float) -> None:
+        """An attempt failed; if it was a retry, it was in vain."""
+        budget, exchange.paid_by = exchange.paid_by, None
+        if budget is not None:
+            budget.spend(now)
+
+    def _budget_of(self, verdict: Verdict) -> Budget:
+        return self._for_errors if verdict.fault is Fault.RPC_ERROR else self._for_faults
 
     def pause_seconds(self, exchange: Exchange) -> float | None:
         """How long to wait before all nodes may be asked anew; None when nothing is to be hoped for."""
@@ -102,6 +108,11 @@ class Retrying:
         """Whether what was missing is at the tip of the chain."""
         call = exchange.call
         return call is not None and recent(block_reference(call.method, call.params), self._network.chainhead)
+
+
+def _counts(verdict: Verdict) -> bool:
+    """Whether a retry after this costs the nodes something: not where nobody is to blame or nothing was done."""
+    return bool(verdict.blame) and not verdict.not_executed
 
 
 def outward(exchange: Exchange, verdict: Verdict, parts: list[bytes]) -> list[bytes]:

@@ -36,10 +36,10 @@ from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
 from evmlb.policy.verdicts import Verdict, Verdicts, judge_fault
 from evmlb.routing.choosing import Choices
-from evmlb.routing.failing import Failing
+from evmlb.routing.failing import LEFT, Failing
 from evmlb.routing.hedging import Hedging
 from evmlb.routing.judging import Judge, detail_of, judge_lateness
-from evmlb.routing.learning import Learner
+from evmlb.routing.learning import Learner, may_use_filter
 from evmlb.routing.recording import keep, note, note_sent, tell_so_far, trail_of
 from evmlb.routing.retrying import Retrying, outward
 from evmlb.routing.transactions import Transactions, is_raw
@@ -120,7 +120,7 @@ class Router:
         self.stats.in_flight += 1
         candidates = network.order.candidates
         if (
-            (klass is not FAST and (klass is not SLOW or self.filters))
+            (klass is not FAST and (klass is not SLOW or (self.filters and may_use_filter(exchange.call))))
             or not candidates
             or self.stats.queued
             or not network.started
@@ -148,8 +148,9 @@ class Router:
         if self._waiting.is_too_early(now):
             self._waiting.add(exchange)
             return
+        exchange.is_bound = self._choices.writer(exchange, now) is not None
         node = self._choices.trial(exchange, now)
-        if node is None and not self._waiting.line:
+        if node is None and not (self._waiting.line and not self._choices.is_narrow(exchange, now)):
             node = self._choices.free(exchange, now)
         if node is not None:
             self.send(exchange, node, now)
@@ -222,6 +223,7 @@ class Router:
                 return
             if verdict.rule:
                 self.stats.verdicts[verdict.rule] += 1
+                exchange.blamed = ()  # an error, even the client's own, does not prove that others should do better
             if verdict.rule and is_raw(exchange):
                 self._transactions.answered_with_error(attempt, verdict, head, parts)
                 return
@@ -255,15 +257,22 @@ class Router:
         self.done(exchange, now, "answered")
         if node.troubled:
             self._publish(self.network.record_success(node, now, sent_at=attempt.sent_at))
-        if exchange.verdicts:
+        if exchange.blamed:
             self._conclude_well(exchange, node, now)
 
     def _conclude_well(self, exchange: Exchange, by: Node, now: float) -> None:
-        """Another node answered what these could not: it was their doing, and the retries were not in vain."""
-        self._retrying.refund(exchange, now)
-        for node, reason, sent_at in exchange.blamed:
-            if node is not by:
-                self._publish(self.network.record_failure(node, reason, now, proven=True, sent_at=sent_at))
+        """Another node answered what these could not: it was their doing."""
+        for blamed in exchange.blamed:
+            if blamed.node is not by:
+                events = self.network.record_failure(
+                    blamed.node,
+                    blamed.reason,
+                    now,
+                    proven=True,
+                    by_error=blamed.by_error,
+                    sent_at=blamed.sent_at,
+                )
+                self._publish(events)
 
     # a large answer
 
@@ -378,6 +387,20 @@ class Router:
             self._failing.conclude(exchange)
         else:
             self.refuse(exchange, self._nobody(now))
+
+    def leave_node(self, name: str) -> None:
+        """A node went down: what it owes and may be asked elsewhere is, when what is going on has ended."""
+        self._table.later(0, self._leave_node, name)
+
+    def _leave_node(self, name: str) -> None:
+        candidates = self.network.order.candidates
+        if not candidates or any(node.name == name for node in candidates):
+            return
+        for attempt in [each for each in self._attempts if isinstance(each, Attempt) and each.is_silent_at(self, name)]:
+            if attempt in self._attempts:
+                self.stats.handed_over += 1
+                self._upstreams[attempt.node.index].cancel(attempt)
+                self._failing.ended_badly(attempt, LEFT, "the node went down meanwhile", None)
 
     # the end of attempts and exchanges
 

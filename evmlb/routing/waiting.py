@@ -1,9 +1,12 @@
 """Requests that wait: for a node to have room, or for the first poll of a network that has just started.
 
-There are two lines. Those in the first take any node; who of them is next is for :mod:`evmlb.policy.priority` to say:
-first come first served, or by class where priorities are on. When the next one finds no room, nobody behind it would
-either. Those in ``bound`` may only be asked of certain nodes (they were tried elsewhere, or use a filter that a node
-holds), so each is looked at by itself, and before the others: its node may be the one that now has room.
+Those in the main line take any node; who of them is next is for :mod:`evmlb.policy.priority` to say: first come first
+served, or by class where priorities are on. When the next one finds no room, nobody behind it would either.
+
+Others may only be asked of certain nodes: they were tried elsewhere, use a filter that a node holds, ask for what some
+nodes lack. They are *bound*, and stand in lines of their own, one for each set of nodes, so that they neither hold up
+those who could go elsewhere nor are held up by them. When a node has room, the most urgent and then the oldest of the
+heads that may go is next.
 
 A wait ends with room at a node, with nobody left to wait for, after ``queue_timeout``, at the request's deadline, or
 when its client leaves. Under overload it ends sooner, and newcomers are refused at once (:mod:`evmlb.policy.shedding`).
@@ -15,7 +18,6 @@ and the client's next request comes in meanwhile.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Protocol
 
 from evmlb.errors import ALL_FULL, DEADLINE, QUEUED_TOO_LONG, Refusal
@@ -25,7 +27,6 @@ from evmlb.node import Node
 from evmlb.policy.priority import Fifo, Line, PriorityClass, PriorityLine
 from evmlb.policy.shedding import Shedding
 from evmlb.routing.choosing import Choices, first_free
-from evmlb.routing.learning import uses_filter
 from evmlb.routing.recording import note
 from evmlb.stats import NetworkStats
 
@@ -62,15 +63,17 @@ class Waiting:
         self._ways = ways
         self._waking = False
         self._until = in_flight.now() + FIRST_POLL_SECONDS
-        self._shedding = Shedding(config.queue_timeout_seconds)
         self._timeout = config.queue_timeout_seconds
+        self._shedding = Shedding(self._timeout)
         priorities = config.priority_queue
         self.line: Line[Exchange] = PriorityLine(priorities) if priorities.enabled else Fifo()
-        self.bound: OrderedDict[Exchange, None] = OrderedDict()
+        self._bound: dict[frozenset[int], Fifo[Exchange]] = {}  # by the nodes that may be asked
 
     def is_too_early(self, now: float) -> bool:
         """Whether the network has just started, and everyone waits for its first poll."""
         return not self._network.started and now < self._until
+
+    # coming
 
     def add(self, exchange: Exchange) -> None:
         """Let a request wait, or refuse it when too many do, or did for too long already."""
@@ -79,9 +82,7 @@ class Waiting:
             self._shed(exchange, ALL_FULL)
             return
         exchange.queued_at = now
-        if exchange.tried or uses_filter(exchange.call):
-            self.bound[exchange] = None
-        elif not self._admit(exchange, now):
+        if not self._admit(exchange, now):
             self._shed(exchange, QUEUED_TOO_LONG)
             return
         if exchange.trail is not None:
@@ -92,25 +93,26 @@ class Waiting:
         self._table.watch()
 
     def _admit(self, exchange: Exchange, now: float) -> bool:
-        if not self.line:
+        """Put it in its line; False when those before it have waited as long as one may."""
+        too_early = self.is_too_early(now)
+        if not too_early and (exchange.tried or self._choices.is_narrow(exchange, now)):
+            nodes = frozenset(node.index for node in self._choices.eligible(exchange, now))
+            line: Line[Exchange] = self._bound.setdefault(nodes, Fifo())
+        else:
+            line = self.line
+        if not self._stats.queued:
             self._shedding.note_empty(now)
-        oldest = self._oldest(exchange.priority)
-        hopeless = oldest is not None and self._shedding.refuses(now - oldest.queued_at, now)
-        if hopeless and not self.is_too_early(now):
+        oldest = _oldest(line, exchange.priority)
+        if oldest is not None and not too_early and self._shedding.refuses(now - oldest.queued_at, now):
             return False
-        return self.line.add(exchange, PriorityClass(exchange.priority))
-
-    def _oldest(self, priority: int) -> Exchange | None:
-        """Who has waited longest in a class or a better one."""
-        return min(
-            (oldest for oldest in self.line.heads() if oldest.priority <= priority),
-            key=lambda exchange: exchange.queued_at,
-            default=None,
-        )
+        return line.add(exchange, PriorityClass(exchange.priority))
 
     def _shed(self, exchange: Exchange, refusal: Refusal) -> None:
         self._stats.shed += 1
-        self._ways.refuse(exchange, refusal)
+        if exchange.saved is not None:
+            self._ways.go_on(exchange, None, self._now())
+        else:
+            self._ways.refuse(exchange, refusal)
 
     def told(self, exchange: Exchange, sent_at: float, now: float) -> tuple[int, ...]:
         """What prio-load-balancer's headers tell.
@@ -121,17 +123,21 @@ class Waiting:
         times = (sent_at - exchange.started, now - sent_at, now - exchange.started)
         return (*(int(seconds * 1e6) for seconds in times), exchange.queue_size, self.line.counts()[exchange.priority])
 
+    # leaving
+
     def remove(self, exchange: Exchange) -> None:
         """Its client left. No matter if it did not wait."""
-        if self._stats.queued:
-            self.line.discard(exchange)
-            self.bound.pop(exchange, None)
+        if self._stats.queued and any(line.discard(exchange) for line in self._lines()):
             self._count()
+
+    def _lines(self) -> list[Line[Exchange]]:
+        return [self.line, *self._bound.values()]
 
     def _count(self) -> None:
         stats = self._stats
+        self._bound = {nodes: line for nodes, line in self._bound.items() if line}
         stats.queued_by_class = self.line.counts()
-        stats.queued = sum(stats.queued_by_class) + len(self.bound)
+        stats.queued = sum(map(len, self._lines()))
 
     def wake_soon(self) -> None:
         """A node has room: serve those who wait, but not amid what is going on."""
@@ -144,21 +150,21 @@ class Waiting:
         self._waking = False
         now = self._now()
         if self._stats.queued and not self.is_too_early(now):
-            for exchange in tuple(self.bound):
-                if exchange in self.bound and self._may_go(exchange, now):
-                    del self.bound[exchange]
-                    self._let_go(exchange, now)
-            self._serve_line(now)
+            while (line := self._next_line(now)) is not None:
+                self._let_go(line.pop(), now)
+            if not self.line:
+                self._shedding.note_empty(now)
         self._count()
         if not self._stats.queued:
             self._table.queues.discard(self)
 
-    def _serve_line(self, now: float) -> None:
-        while (exchange := self.line.peek()) is not None and self._may_go(exchange, now):
-            self.line.pop()
-            self._let_go(exchange, now)
-        if not self.line:
-            self._shedding.note_empty(now)
+    def _next_line(self, now: float) -> Line[Exchange] | None:
+        """The line whose head is next, of those whose head may go."""
+        heads = [(line, head) for line in self._lines() if (head := line.peek()) is not None]
+        ready = [
+            (head.priority, head.queued_at, place) for place, (_, head) in enumerate(heads) if self._may_go(head, now)
+        ]
+        return heads[min(ready)[2]][0] if ready else None
 
     def _may_go(self, exchange: Exchange, now: float) -> bool:
         """Whether one that waits has an end of it: room at a node, or nobody to wait for."""
@@ -170,33 +176,44 @@ class Waiting:
             note(exchange, self._network, now, "waited", detail=f"{(now - exchange.queued_at) * 1000:.1f} ms")
         self._ways.go_on(exchange, self._choices.free(exchange, now), now)
 
+    # time
+
     def sweep(self, now: float) -> None:
         """End the waits that are too long; let go on those who waited for the first poll long enough."""
         if self.is_too_early(now):
             self._shedding.note_empty(now)  # that all wait for the first poll is no sign of too many
         else:
-            self._sweep_line(now)
-        for exchange in [each for each in self.bound if now >= min(each.deadline, each.queued_at + self._timeout)]:
-            if self.bound.pop(exchange, self) is None:
-                self._end(exchange, now)
+            for line in self._lines():
+                self._sweep_line(line, now)
         self.wake()
 
-    def _sweep_line(self, now: float) -> None:
-        """Each class is in the order of arrival, so only the oldest need to be looked at."""
+    def _sweep_line(self, line: Line[Exchange], now: float) -> None:
+        """Each class of a line is in the order of arrival, so only the oldest need to be looked at."""
         limit = self._shedding.max_wait(now)
-        for oldest in self.line.heads():
+        for oldest in line.heads():
             exchange: Exchange | None = oldest
             while exchange is not None and now >= min(exchange.deadline, exchange.queued_at + limit):
-                self.line.discard(exchange)
+                line.discard(exchange)
                 self._end(exchange, now)
-                exchange = next((head for head in self.line.heads() if head.priority == oldest.priority), None)
+                exchange = next((head for head in line.heads() if head.priority == oldest.priority), None)
 
     def _end(self, exchange: Exchange, now: float) -> None:
         """The wait was in vain: the best of what there is, if a node said anything."""
         self._count()
-        if exchange.saved is not None:
-            self._ways.go_on(exchange, None, now)
-        elif now >= exchange.deadline:
+        if now >= exchange.deadline and exchange.saved is None:
             self._ways.refuse(exchange, DEADLINE)
         else:
             self._shed(exchange, QUEUED_TOO_LONG)
+
+
+def _urgency(ready: tuple[Exchange, Line[Exchange]]) -> tuple[int, float]:
+    return ready[0].priority, ready[0].queued_at
+
+
+def _oldest(line: Line[Exchange], priority: int) -> Exchange | None:
+    """Who has waited longest in a class of a line, or a better one."""
+    return min(
+        (oldest for oldest in line.heads() if oldest.priority <= priority),
+        key=lambda exchange: exchange.queued_at,
+        default=None,
+    )

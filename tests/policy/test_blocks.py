@@ -17,7 +17,6 @@ from evmlb.policy.blocks import (
     BlockReference,
     block_reference,
     named_block,
-    names_pending,
     reads_own_writes,
     recent,
 )
@@ -214,7 +213,6 @@ class ReferenceTests(SynchronousTestCase):
             asked = Raw(params)
             reference = block_reference(method, asked)
             self.assertEqual(named_block(method, asked), reference and reference.number)
-            self.assertEqual(names_pending(method, asked), reference is not None and reference.tag == "pending")
             self.assertIsInstance(reads_own_writes(method, asked), bool)
             self.assertIsInstance(recent(reference, 100), bool)
             if reference is not None:
@@ -250,21 +248,6 @@ class NumberTests(SynchronousTestCase):
         ):
             self.assertEqual(named_block(method, raw(params)), wanted, (method, params))
 
-    def test_names_pending(self) -> None:
-        """Only the tag itself asks for the pending block."""
-        for method, params, wanted in (
-            ("eth_getTransactionCount", [ADDRESS, "pending"], True),
-            ("eth_call", [CALL, {"blockNumber": "pending"}], True),
-            ("eth_getLogs", [{"toBlock": "pending"}], True),
-            ("eth_getTransactionCount", [ADDRESS, "latest"], False),
-            ("eth_getTransactionCount", [ADDRESS], False),
-            ("eth_call", [{"data": "pending"}, "latest"], False),
-            ("foo", ["pending"], False),
-        ):
-            self.assertEqual(names_pending(method, raw(params)), wanted, (method, params))
-
-
-class OwnWritesTests(SynchronousTestCase):
     def test_own_writes(self) -> None:
         """The nonce at the tip, what is pending, and transactions by hash may show what was just sent."""
         for method, params, wanted in (

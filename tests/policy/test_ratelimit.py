@@ -248,6 +248,8 @@ class RateLimitMachine(RuleBasedStateMachine):
         self.backoffs = [0.0]  # all there ever were; 0 for a start anew
         self.recovered_at = -1e9
         self.probe_until: float | None = None
+        self.explicit = False
+        self.asked_at = 0.0
 
     @rule(seconds=st.one_of(st.just(0.0), st.floats(0, 3), st.floats(0, 50)))
     def wait(self, seconds: float) -> None:
@@ -262,8 +264,9 @@ class RateLimitMachine(RuleBasedStateMachine):
             self.backoffs.append(self.grown() if relapsed else 0.0)
             self.limited, self.first_at, self.outcomes = True, self.now, []
             self.until = self.now + (max(1.0, self.backoffs[-1]) if told is None else told)
-        elif told is not None:
-            self.until = max(self.until, self.now + told)
+            self.explicit, self.asked_at = told is not None, self.now
+        elif told is not None and self.now + told > self.until:
+            self.until, self.explicit = self.now + told, True
         assert self.limit.record_limited(self.now, said) == flips
 
     def grown(self) -> float:
@@ -274,6 +277,7 @@ class RateLimitMachine(RuleBasedStateMachine):
         if self.limit.probe_due(self.now):
             self.limit.begin_probe(self.now)
             self.probe_until = self.now + PROBE_PATIENCE_SECONDS
+            self.asked_at = self.now
 
     @rule(good=st.booleans(), said=st.one_of(st.none(), st.floats(0, 20)))
     def end_probe(self, good: bool, said: float | None) -> None:
@@ -290,7 +294,7 @@ class RateLimitMachine(RuleBasedStateMachine):
             self.limited, self.recovered_at = False, self.now
             return True
         self.backoffs.append(1.0)
-        self.until = self.now + 1.0
+        self.until, self.explicit = self.now + 1.0, False
         return False
 
     def failed(self, said: float | None) -> bool:
@@ -299,9 +303,10 @@ class RateLimitMachine(RuleBasedStateMachine):
             self.backoffs.append(0.0)
         self.outcomes.append(False)
         self.backoffs.append(self.grown())
-        self.until = self.now + (self.backoffs[-1] if said is None else said)
-        if 0 < self.config.max_retries <= self.outcomes.count(False):
-            self.until = max(self.until, self.first_at + self.config.reset_after_seconds)
+        self.until, self.explicit = self.now + (self.backoffs[-1] if said is None else said), said is not None
+        reset_at = self.first_at + self.config.reset_after_seconds
+        if 0 < self.config.max_retries <= self.outcomes.count(False) and reset_at > self.until:
+            self.until, self.explicit = reset_at, False
         return False
 
     @invariant()
@@ -312,7 +317,8 @@ class RateLimitMachine(RuleBasedStateMachine):
         left = self.limit.seconds_left(self.now)
         assert abs(left - (max(0.0, self.until - self.now) if self.limited else 0.0)) < 1e-6
         probing = self.probe_until is not None and self.now < self.probe_until
-        assert self.limit.probe_due(self.now) == (self.limited and self.now >= self.until and not probing)
+        due_at = min(self.until, self.asked_at + 10.0) if self.explicit else self.until
+        assert self.limit.probe_due(self.now) == (self.limited and self.now >= due_at and not probing)
 
     @invariant()
     def never_orphaned(self) -> None:

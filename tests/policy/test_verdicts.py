@@ -1,5 +1,7 @@
 """What the end of an attempt means: the table against what nodes really say, and against itself."""
 
+import html
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from typing import Any
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config.rules import (
@@ -24,8 +27,9 @@ from evmlb.config.rules import (
     builtin_rules,
 )
 from evmlb.errors import Fault
-from evmlb.jsonrpc import Answer, AnswerKind
+from evmlb.jsonrpc import Answer, AnswerKind, Call, parse_call
 from evmlb.methods import FAST, SLOW, UNSAFE, MethodClass, method_class
+from evmlb.policy.echoes import Echoes
 from evmlb.policy.verdicts import (
     ANSWER,
     NULL_ELSEWHERE,
@@ -57,13 +61,16 @@ class Recorded:
     body: str | None = None
     method: str = ""
     provider: str = ""
+    params: str = "[]"
 
     @property
     def klass(self) -> MethodClass:
         return method_class(self.method) if self.method else FAST
 
     def judge(self, verdicts: Verdicts) -> Verdict:
+        echoes = Echoes(Call(self.method, self.klass, b"1", Raw(self.params.encode())))
         context: dict[str, Any] = {"method": self.method, "klass": self.klass, "provider": self.provider}
+        context["echoes"] = echoes
         if self.body is not None:
             return verdicts.judge_body(self.status, self.body, **context)
         return verdicts.judge_error(self.code, self.message, status=self.status, **context)
@@ -76,10 +83,26 @@ def corpus() -> Iterator[Recorded]:
                 yield Recorded(group["reference"], **{**answer, "provider": str(answer.get("provider", ""))})
 
 
-def matches(condition: Condition, recorded: Recorded) -> bool:
+def has_consequences(verdict: Verdict) -> bool:
+    """Whether other requests may feel it."""
+    return verdict.blame > Blame.NONE or verdict.limited or verdict.unsupported
+
+
+def without_the_requests_words(text: str, recorded: Recorded) -> str:
+    for word in re.findall("[a-z0-9]{3,}", f"{recorded.method} {recorded.params}".lower()):
+        text = re.sub(rf"(?<![a-z0-9]){word}(?![a-z0-9])", "…" * len(word), text, flags=re.IGNORECASE)
+    return text
+
+
+def matches(condition: Condition, verdict: Verdict, recorded: Recorded) -> bool:
     """Whether a condition is met, said as plainly as can be: the oracle for the compiled table."""
     patterns = condition.bodies or condition.texts
     text = recorded.message if recorded.body is None else recorded.body
+    if has_consequences(verdict):
+        text = without_the_requests_words(text, recorded)
+        of_the_request = (-32600, -32602, -32700, *((-32601,) if verdict.limited or verdict.blame else ()))
+        if recorded.body is None and recorded.code in of_the_request and not condition.codes:
+            return False
     globs = [glob.replace("*", ".*") for glob in condition.methods]
     return (
         condition.is_about_bodies == (recorded.body is not None)
@@ -100,9 +123,9 @@ class CorpusTests(SynchronousTestCase):
 
     def test_oracle(self) -> None:
         """The compiled table finds the same rule as trying each condition plainly, one after the other."""
-        table = [(rule.name, condition) for rule in builtin_rules() for condition in rule.conditions]
+        table = [(rule, condition) for rule in builtin_rules() for condition in rule.conditions]
         for recorded in corpus():
-            first = next(name for name, condition in table if matches(condition, recorded))
+            first = next(rule.name for rule, condition in table if matches(condition, rule.verdict, recorded))
             self.assertEqual(recorded.judge(VERDICTS).rule, first, recorded)
 
     def test_size_and_references(self) -> None:
@@ -305,6 +328,146 @@ class OrderTests(SynchronousTestCase):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # Python's, about sets that may one day mean something else
             run_property(check)
+
+
+PHRASES = (
+    "too many requests",
+    "rate limit exceeded",
+    "limited to 5/s",
+    "forbidden",
+    "Unauthorized",
+    "invalid api key",
+    "monthly quota",
+    "method not found",
+    "unsupported method",
+    "not implemented",
+    "namespace eth is disabled",
+    "service unavailable",
+    "timed out",
+    "timeout",
+    "internal error",
+    "is not available on the free tier",
+    "error code: 1015",
+)
+"""What rules with consequences look for."""
+
+POLITE = (
+    (-32602, "invalid type: string {}, expected a boolean at line 1 column 27"),
+    (-32602, "unknown variant {}, expected one of `newHeads`, `logs`"),
+    (-32602, "invalid argument 0: {}"),
+    (-32602, "Could not convert string to integer: {}. Path '', line 1, position 5."),
+    (-32600, "Invalid request: {}"),
+    (-32700, "invalid character {} looking for beginning of value"),
+    (-32601, "the method {} does not exist/is not available"),
+    (-32601, "no {} subscription in eth namespace"),
+    (-32000, "time: invalid duration {}"),
+    (-32000, "ReferenceError: {} is not defined at <eval>:1:2(0)"),
+    (-32000, "invalid {}"),
+)
+"""What nodes make of a request that is wrong."""
+
+QUOTES = (
+    str,
+    json.dumps,
+    lambda text: json.dumps(text, ensure_ascii=False),
+    lambda text: json.dumps(json.dumps(text)),
+    repr,
+    ascii,
+    html.escape,
+    str.upper,
+    str.lower,
+    lambda text: "`" + text[:30] + "...",
+    lambda text: '"' + text[:9],
+    lambda text: "..." + text[-12:],
+    lambda text: " ".join(text.split()),
+)
+"""How they repeat it."""
+
+
+class EchoTests(SynchronousTestCase):
+    """No client takes a node from the others by what it writes."""
+
+    def judge(self, code: int, message: str, method: str = "eth_call", params: object = (), **more: Any) -> Verdict:
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        return VERDICTS.judge_error(code, message, echoes=Echoes(parse_call(json.dumps(request).encode())), **more)
+
+    def test_whatever_is_echoed(self) -> None:
+        """Of a polite error nobody is blamed or held off, and only -32601 is remembered, whatever it repeats."""
+        glue = st.sampled_from(("", " ", "\n", '"', "\\", "\t\x00", "é", "😀", "_", "x", "'", "%20"))
+        piece = st.sampled_from(PHRASES) | st.text(max_size=6)
+        hostile = st.lists(st.tuples(glue, piece), min_size=1, max_size=4).map(lambda all_: "".join(map("".join, all_)))
+        places = st.sampled_from(("method", "value", "key", "nested"))
+
+        @given(hostile, places, st.sampled_from(POLITE), st.sampled_from(QUOTES))
+        def check(words: str, place: str, polite: tuple[int, str], quote: Any) -> None:
+            code, form = polite
+            method, params = "eth_call", [{"to": "0x" + "ab" * 20}, "latest"]
+            if place == "method" and words.isprintable() and 0 < len(words) <= 256:
+                method = words
+            else:
+                params += [{"value": words, "key": {words: 1}, "nested": [[{"a": [words]}]]}.get(place, words)]
+            verdict = self.judge(code, form.format(quote(words)), method, params)
+            self.assertEqual((verdict.limited, verdict.blame), (False, Blame.NONE), verdict.rule)
+            self.assertEqual(verdict.unsupported, code == -32601, verdict.rule)
+
+        run_property(check)
+
+    def test_the_nodes_own_words(self) -> None:
+        """What a node says itself counts, also beside what it repeats."""
+        for message in ("too many requests", "eth_call: rate limit exceeded for 'latest'"):
+            self.assertTrue(self.judge(-32000, message, params=["latest"]).limited, message)
+        self.assertTrue(self.judge(-32000, "method eth_foo is not available", "eth_foo").unsupported)
+        self.assertTrue(self.judge(-32000, "the forbidden: too many requests", "forbidden").limited)
+
+    def test_rules_without_consequences(self) -> None:
+        """Only those that others would feel are careful: a tag that is named is no reason to forget what it means."""
+        verdict = self.judge(-32000, "finalized block not found", "eth_getBlockByNumber", ["finalized", False])
+        self.assertEqual(verdict.rule, "block tag unsupported")
+
+    def test_batches(self) -> None:
+        """A batch may repeat what any of its members said, in any of its answers."""
+        members = [{"jsonrpc": "2.0", "id": i, "method": "eth_call", "params": [word]} for i, word in enumerate("xy")]
+        members[1]["params"] = ["too many requests"]
+        echoes = Echoes(parse_call(json.dumps(members).encode()))
+        errors = tuple(Answer(AnswerKind.ERROR, -32000, 'bad value "too many requests"') for _ in members)
+        answer = Answer(AnswerKind.ERROR, -32000, errors[0].message, errors=errors)
+        self.assertTrue(VERDICTS.judge_answer(200, answer).limited)
+        self.assertFalse(VERDICTS.judge_answer(200, answer, echoes=echoes).limited)
+
+    def test_pages(self) -> None:
+        """So is it with a page that shows the path it was asked for."""
+        page = "<h1>Cannot POST /v1/error code: 1015</h1>"
+        self.assertTrue(VERDICTS.judge_body(404, page).limited)
+        self.assertFalse(VERDICTS.judge_body(404, page, echoes=Echoes(None, b"/error%20code:%201015")).limited)
+
+    def test_codes_of_the_request(self) -> None:
+        """Codes that speak of the request are a node's limit, and its fault, only where a rule names them."""
+        for code in (-32602, -32600, -32700):
+            for message in ("too many requests", "forbidden", "method not found", "timed out", "service unavailable"):
+                self.assertFalse(has_consequences(VERDICTS.judge_error(code, message)), (code, message))
+        for message in ("too many requests", "forbidden", "monthly quota", "service unavailable", ""):
+            self.assertEqual(VERDICTS.judge_error(-32601, message).rule, "method unsupported", message)
+
+    def test_codes_that_are_named(self) -> None:
+        """One's own rule that names such a code counts, one that does not leaves it alone; so do good statuses."""
+        limited = Verdict(Fault.RATE_LIMITED, retry=True, limited=True, rule="mine")
+        for codes, rule in ((frozenset({-32602}), "mine"), (frozenset(), "invalid request")):
+            condition = Condition(codes=codes, texts=("slow down",))
+            verdicts = Verdicts([VerdictRule(name="mine", verdict=limited, conditions=(condition,))])
+            self.assertEqual(verdicts.judge_error(-32602, "slow down").rule, rule)
+            self.assertEqual(verdicts.judge_error(-32000, "slow down").rule == "mine", not codes)
+        for status, rule in ((429, "rate limited"), (402, "billing"), (403, "unauthorized by status")):
+            self.assertEqual(VERDICTS.judge_error(-32600, "no", status=status).rule, rule)
+
+    def test_too_much_said(self) -> None:
+        """Of a request with too many words nothing is believed; what needs no words stays."""
+        many = [" ".join(f"word{i}" for i in range(3000))]
+        for params in (many, ["x" * 70_000], ["0x" + "ab" * 40_000], ["\n" * 600], [" " * 20_000]):
+            self.assertFalse(self.judge(-32000, "too many requests", params=params).limited)
+        for params in (["0x" + "ab" * 30_000], [f"0x{i:040x}" for i in range(1000)]):
+            self.assertTrue(self.judge(-32000, "too many requests", params=params).limited)
+        self.assertTrue(self.judge(-32005, "too many requests", params=many).limited)
+        self.assertTrue(self.judge(-32000, "too many requests", params=many, status=429).limited)
 
 
 class AnswerTests(SynchronousTestCase):

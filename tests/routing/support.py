@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config.schema import HedgeConfig, NodeConfig
-from evmlb.events import Events
+from evmlb.events import Events, NodeWentDown
 from evmlb.exchange import Exchange, InFlight
 from evmlb.jsonrpc import parse_call
 from evmlb.methods import MethodClass
@@ -132,6 +132,9 @@ class World:
     def publish(self, events: Events) -> None:
         """As the service does."""
         self.told += events
+        for event in events:
+            if isinstance(event, NodeWentDown):
+                self.router.leave_node(event.node)
         if events:
             self.router.wake()
 
@@ -151,6 +154,7 @@ class World:
         target: bytes = b"",
         session: Any = None,
         explain: bool = False,
+        priority: int = 2,
     ) -> Client:
         """Send a request; ``session``: of an earlier client whose connection this one uses."""
         client = Client()
@@ -163,6 +167,7 @@ class World:
         if opaque:
             exchange.http_method = opaque
             exchange.klass = MethodClass.UNSAFE if opaque == b"POST" else MethodClass.FAST
+        exchange.priority = priority
         if explain:
             exchange.trail = Trail(asked=True)
         self.router.submit(exchange)

@@ -160,6 +160,26 @@ class LimitTests(RoutingTestCase):
         world.last("a").result()
         self.assertEqual(client.said, ["answer"])
 
+    def test_last_resort(self) -> None:
+        """One that our own guess holds off is asked by a request that all others have failed."""
+        world = self.make("a b")
+        world.submit()
+        world.last("a").answer(b"", 429)
+        world.last("b").result()
+        client = world.submit()
+        world.last("b").answer(b"", 500)
+        self.assertEqual(world.sends, "abba")
+        world.last("a").result()
+        self.assertEqual((client.said, client.node), (["answer"], "a"))
+
+    def test_long_retry_after(self) -> None:
+        """A Retry-After of a year is no reason never to look again."""
+        world = self.make("a")
+        world.submit()
+        world.last("a").answer(b"", 429, ((b"retry-after", b"31536000"),))
+        now = world.clock.seconds()
+        self.assertEqual([world.nodes["a"].limit.probe_due(now + after) for after in (59.0, 60.0)], [False, True])
+
 
 class RateTests(RoutingTestCase):
     def test_waits_a_little(self) -> None:
@@ -194,6 +214,33 @@ class BudgetTests(RoutingTestCase):
                 world.last(world.sends[-1]).fail(Fault.DISCONNECTED)
         self.assertEqual(len(world.sends), 40 + 10)
         self.assertEqual(world.router.stats.retries_denied, 30)
+
+    def test_many_at_a_time(self) -> None:
+        """A thousand requests are under way on a quiet network when their node dies: all are answered by the other."""
+        for fault in (Fault.DISCONNECTED, Fault.GARBAGE):
+            world = self.make(nodes=(node_config("a", max_concurrency=2000), node_config("b", max_concurrency=2000)))
+            clients = [world.submit() for _ in range(1000)]
+            for sent in list(world.spies["a"].sent):
+                sent.fail(fault)
+            for sent in list(world.spies["b"].sent):
+                sent.result()
+            self.assertEqual({str(client.said) for client in clients}, {"['answer']"})
+            world.check_idle(self)
+
+    def test_errors_apart(self) -> None:
+        """Errors that a client provokes everywhere do not spend what broken connections need."""
+        world = self.make("a b", retry_budget=RetryBudgetConfig(budget_min_per_second=1.0), rpc_retries=1)
+        for _ in range(40):
+            client = world.submit()
+            while not client.said:
+                world.last(world.sends[-1]).error(-32603, "boom")
+            world.poll()
+        self.assertGreater(world.router.stats.retries_denied, 0)
+        world.events.clear()
+        client = world.submit()
+        world.last(world.sends[-1]).fail(Fault.DISCONNECTED)
+        world.last(world.sends[-1]).result()
+        self.assertEqual((client.said, len(world.sends)), (["answer"], 2))
 
     def test_of_use(self) -> None:
         """Retries that help are not charged, however many."""
@@ -240,3 +287,77 @@ class LastResortTests(RoutingTestCase):
         world.last("a").result()
         self.assertEqual((client.said, client.node), (["answer"], "a"))
         self.assertFalse(world.nodes["a"].ejected)
+
+
+class OddRequestTests(RoutingTestCase):
+    def test_errors_in_a_row(self) -> None:
+        """A few requests that one node answers with an error, and another well, do not take the node from others."""
+        world = self.make("a b")
+        for _ in range(4):
+            world.submit()
+            world.last("a").error(-32603, "boom")
+            world.last("b").result()
+            world.poll()
+        self.assertFalse(world.nodes["a"].ejected)
+
+    def test_an_error_proves_nothing(self) -> None:
+        """That another node calls the request bad does not prove that the first should have done better."""
+        world = self.make("a b")
+        for _ in range(4):
+            world.submit()
+            world.last("a").fail(Fault.DISCONNECTED)
+            world.last("b").error(-32602, "invalid params")
+            world.poll()
+        self.assertEqual(world.blames, [("a", False)] * 4)
+
+    def test_unsafe_errors(self) -> None:
+        """Unsafe calls that no node likes take none out."""
+        world = self.make("a b")
+        for _ in range(10):
+            world.submit("eth_sendTransaction")
+            world.last(world.sends[-1]).error(-32603, "boom")
+            world.poll()
+        self.assertFalse(world.nodes["a"].ejected)
+
+
+class LostNodeTests(RoutingTestCase):
+    def test_slow_calls_go_on(self) -> None:
+        """What a node owes when it goes down is asked elsewhere, slow calls as well; unsafe ones are left alone."""
+        world = self.make("a b")
+        slow, unsafe = world.submit("eth_call"), world.submit("eth_sendTransaction")
+        for _ in range(2):
+            world.publish(world.network.observe_poll_failure(world.nodes["a"], "no answer", 1.0, final=True))
+        self.assertEqual((world.order, world.sends), ("b", "aa"))
+        world.pass_time(0.01)
+        self.assertEqual(world.sends, "aab")
+        world.last("b").result()
+        self.assertEqual((slow.said, slow.node, unsafe.said), (["answer"], "b", []))
+        self.assertEqual((world.router.stats.retries_denied, world.router.stats.handed_over), (0, 1))
+
+    def test_nobody_else(self) -> None:
+        """Where there is nobody else, it is waited for."""
+        world = self.make("a")
+        client = world.submit("eth_call")
+        for _ in range(2):
+            world.publish(world.network.observe_poll_failure(world.nodes["a"], "no answer", 1.0, final=True))
+        world.pass_time(0.05)
+        world.last("a").result()
+        self.assertEqual(client.said, ["answer"])
+
+    def test_comes_back_by_polls(self) -> None:
+        """An ejected node comes back by good polls where clients send nothing that a trial is made with."""
+        world = self.make("a b")
+        for _ in range(2):
+            world.submit("eth_call")
+            world.last("a").fail(Fault.DISCONNECTED)
+            world.last("b").result()
+            world.poll()
+        self.assertEqual(world.order, "b")
+        for _ in range(5):
+            world.clock.advance(1.0)
+            world.poll()
+        self.assertEqual(world.order, "b")
+        for _ in range(2):
+            world.clock.advance(1.0)
+            world.poll()
+        self.assertEqual(world.order, "ab")

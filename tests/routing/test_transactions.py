@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from evmlb.config.schema import HedgeConfig
 from evmlb.errors import Fault
 from tests.routing.support import Client, RoutingTestCase, World
 
@@ -150,6 +151,18 @@ class OwnWritesTests(TransactionTestCase):
             world.events.clear()
             world.submit(method, params, session=session)
             self.assertEqual(world.sends, node, method)
+
+    def test_only_there(self) -> None:
+        """Such a read is neither hedged nor made a trial of: another node would answer wrongly."""
+        session = self.sent_by_b(hedge=HedgeConfig())
+        world = self.world
+        client = world.submit("eth_getTransactionCount", b'["0x1","pending"]', session=session)
+        world.pass_time(1.0)
+        self.assertEqual(world.sends, "b")
+        world.last("b").fail(Fault.DISCONNECTED)
+        self.assertEqual(world.sends, "ba")
+        world.last("a").result()
+        self.assertEqual(client.said, ["answer"])
 
     def test_others_do_not(self) -> None:
         """Other connections are not bound by it, and nobody is after the time."""
