@@ -20,6 +20,7 @@ setup(
     package_data={"evmlb": ["py.typed"], "evmlb.policy": ["verdicts.yaml"]},
     install_requires=[
         "twisted[tls] >= 26.10",
+        "autobahn >= 26.10.1",
         "treq >= 26.7",
         "pyyaml >= 6.0.3",
         "prometheus-client >= 0.26",

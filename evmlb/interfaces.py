@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from evmlb.errors import Fault, Refusal
+from evmlb.jsonrpc import Call
 
 
 class AnswerHead(Protocol):
@@ -102,9 +105,12 @@ class Sink(Protocol):
 
 
 class Upstream(Protocol):
-    """Sends requests to one node. ``losses``: how many connections the node, or the network, has ended so far."""
+    """Sends requests to one node."""
 
-    losses: int
+    @property
+    def losses(self) -> int:
+        """How many connections the node, or the network, has ended so far."""
+        ...
 
     def send(
         self,
@@ -157,4 +163,121 @@ class Downstream(Protocol):
 
     def refuse(self, exchange: Any, refusal: Refusal) -> None:
         """An answer of our own."""
+        ...
+
+
+# WebSockets of clients
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """A client connection that wants to become a WebSocket, as the client port hands it over.
+
+    ``head`` is its request's, ``router`` that of its network. ``client``: the address that counts, ``headers`` and
+    ``forwarded_for``: whole lines for nodes, as with any request. ``describe``, where there is one, says more of each
+    exchange. ``gone`` takes the WebSocket when it has ended.
+    """
+
+    head: Any
+    router: Any
+    client: str
+    headers: bytes
+    forwarded_for: bytes
+    describe: Callable[[Any], None] | None
+    gone: Callable[[Any], None]
+
+
+class ClientConnection(Protocol):
+    """What the client port does with a connection, whatever is spoken on it."""
+
+    transport: Any
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it can be closed at once when evmlb stops."""
+        ...
+
+    def check(self, now: float) -> None:
+        """Called about once a second: end what takes too long."""
+        ...
+
+    def close(self) -> None:
+        """Take nothing more, and close behind what is written."""
+        ...
+
+
+class ClientSocket(ClientConnection, Protocol):
+    """A WebSocket that was not opened yet."""
+
+    def open(self, transport: Any, rest: bytes) -> None:
+        """Begin, on a transport that is told of its new protocol already. ``rest``: bytes that came after the head."""
+        ...
+
+
+class Upgrades(Protocol):
+    """Makes WebSockets of client connections."""
+
+    def take(self, upgrade: Upgrade) -> ClientSocket | Refusal:
+        """The WebSocket of a connection, to be opened; or why there shall be none."""
+        ...
+
+    def drain(self) -> None:
+        """Take no more, and close those there are, bit by bit over the grace time."""
+        ...
+
+
+class Subscriber(Protocol):
+    """One client's WebSocket, as the maker of its subscriptions sees it.
+
+    ``subscriptions`` is the hub's to keep: how many there are; a connection that has any is not idle.
+    ``max_subscriptions`` is for the hub to hold it to.
+    """
+
+    subscriptions: int
+    max_subscriptions: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is sent may still arrive."""
+        ...
+
+    @property
+    def queued_bytes(self) -> int:
+        """So much of what was sent is still held here, because the client does not read it."""
+        ...
+
+    def reply(self, call_id: bytes, result: bytes) -> None:
+        """Answer a call by its result, which is JSON. Nothing is sent where the call has no id."""
+        ...
+
+    def refuse(self, call_id: bytes, code: int, message: str) -> None:
+        """Answer a call by an error. Nothing is sent where the call has no id."""
+        ...
+
+    def notify(self, prefix: bytes, subscription_id: bytes, suffix: bytes) -> None:
+        """Send one text message made of three parts."""
+        ...
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a whole frame (RFC 6455, 5.2), made once for many."""
+        ...
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection; the reason has at most 123 bytes."""
+        ...
+
+
+class Subscriptions(Protocol):
+    """The subscriptions of one network: a hub that makes events once for any number of clients."""
+
+    def subscribe(self, subscriber: Subscriber, call: Call) -> None:
+        """Take an ``eth_subscribe``; it is answered by ``subscriber.reply`` or ``refuse``, now or later."""
+        ...
+
+    def unsubscribe(self, subscriber: Subscriber, subscription_id: str) -> bool:
+        """End a subscription; False when this subscriber has none of that id."""
+        ...
+
+    def gone(self, subscriber: Subscriber) -> None:
+        """The connection ended, and with it all its subscriptions; nothing can be sent any more."""
         ...

@@ -1,20 +1,16 @@
-"""The composition: every part made once, then joined; what starts first stops last.
+"""The services of which the program consists; what starts first stops last.
 
-    networks -> upstreams -> pollers -> routers -> front -> admin
+    admin -> nodes -> front
 
 Stopping runs backwards, one after the other: not ready, stop listening, finish what is in flight (bounded), then the
-pollers and upstream connections, then the admin port.
+pollers and upstream connections, then the admin port. The parts themselves are made in :mod:`evmlb.balancer`.
 """
 
 from __future__ import annotations
 
 import gc
-import random
 import socket
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -24,46 +20,17 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from evmlb import __version__, logs
-from evmlb.admin.readiness import Readiness
 from evmlb.admin.resources import NetworkView, make_admin_site
-from evmlb.config.schema import Config, LogLevel, NetworkConfig, Role
-from evmlb.events import Events, NodeWentDown
-from evmlb.exchange import InFlight
-from evmlb.front.front import Front
-from evmlb.logs import EventLog
-from evmlb.metrics import LoopLag, Metrics, MetricsSource
-from evmlb.network import Network
-from evmlb.policy.balancing import chooser
-from evmlb.policy.verdicts import Verdicts
-from evmlb.polling import NodePoller, spread
-from evmlb.routing import Router
-from evmlb.stats import ClientSeries
-from evmlb.trail import Ring
-from evmlb.upstream.exporter import Exporter
-from evmlb.upstream.http import Connect, HttpUpstream
+from evmlb.balancer import Balancer, see_to_sockets
+from evmlb.config.schema import Config, NetworkConfig, Role
+from evmlb.events import Events
+from evmlb.polling import spread
 from evmlb.wire.ports import ports_of
-from evmlb.wire.reactor import native_loop
-from evmlb.wire.sockets import BuildFactory, bind_tcp, connect, raise_descriptor_limit
+from evmlb.wire.sockets import BuildFactory, bind_tcp
 
-CONNECT_SECONDS = 2.0
-"""Connecting to a node takes at most this, or ``rpc_timeout`` if that is shorter."""
-CONNECTIONS_SHARE = 0.4
-"""The share of the descriptor limit that clients may use; nodes get as many, the rest is for everything else."""
 TICK_SECONDS = 1.0
 
 _log = Logger(namespace="evmlb")
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkParts:
-    """Everything that serves one network."""
-
-    network: Network
-    upstreams: tuple[HttpUpstream, ...]
-    exporters: tuple[Exporter, ...]
-    pollers: tuple[NodePoller, ...]
-    router: Router
 
 
 class OrderedService(MultiService):
@@ -82,120 +49,6 @@ class OrderedService(MultiService):
                 _log.failure("while stopping {child}", child=child)
 
 
-class Balancer:
-    """All parts of one evmlb. ``reactor`` is the running one; clocks, randomness and the way to nodes may be given."""
-
-    def __init__(
-        self,
-        config: Config,
-        reactor: Any,
-        now: Callable[[], float] = time.monotonic,
-        unix_time: Callable[[], float] = time.time,
-        rng: random.Random | None = None,
-        watch: Callable[[Events], None] | None = None,
-        connect: Connect = connect,
-    ) -> None:
-        self.config = config
-        self.reactor = reactor
-        self.now = now
-        self.unix_time = unix_time
-        self.rng = rng or random.Random()
-        self.watch = watch
-        self._connect = connect
-        self.in_flight = InFlight(reactor, now)
-        self.event_log = EventLog()
-        self._client_series = ClientSeries()
-        self._verdicts = Verdicts(config.verdicts)
-        self.ring = Ring(config.explain_kept, now)
-        self.networks = {network.name: self._make_network(network) for network in config.networks}
-        routers = {name: parts.router for name, parts in self.networks.items()}
-        descriptors = raise_descriptor_limit()  # also where max_connections is set: nodes need them too
-        limit = config.limits.max_connections or int(descriptors * CONNECTIONS_SHARE)
-        self.front = Front(config, routers, limit, now)
-        self.loop_lag = LoopLag(reactor, now)
-        self.metrics = Metrics(
-            [_source(parts) for parts in self.networks.values()],
-            self.front.stats,
-            __version__,
-            now,
-            loop=_loop_name(reactor),
-            loop_lag=self.loop_lag,
-        )
-        self.readiness = Readiness([parts.network for parts in self.networks.values()], now())
-
-    def _make_network(self, config: NetworkConfig) -> NetworkParts:
-        network = Network(config, self.now(), self.rng)
-        upstreams = tuple(self._make_upstream(config, node.config) for node in network.nodes)
-        router = Router(
-            network,
-            upstreams,
-            self.in_flight,
-            self.publish,
-            chooser(config.strategy, self.rng),
-            client_series=self._client_series,
-            debug=_log if self.config.log_level in (LogLevel.DEBUG, LogLevel.TRACE) else None,
-            verdicts=self._verdicts,
-            ring=self.ring,
-            unix_time=self.unix_time,
-        )
-        pollers, exporters = [], []
-        for node, upstream in zip(network.nodes, upstreams, strict=True):
-            exporter = None
-            if config.use_load_tracker and node.config.prometheus_endpoint is not None:
-                exporter = Exporter(self.reactor, node.config.prometheus_endpoint, config.load_period_minutes)
-                exporters.append(exporter)
-            pollers.append(
-                NodePoller(self.reactor, network, node, upstream, self.publish, self.now, self.unix_time, exporter)
-            )
-        return NetworkParts(network, upstreams, tuple(exporters), tuple(pollers), router)
-
-    def _make_upstream(self, network: NetworkConfig, node: Any) -> HttpUpstream:
-        timeout = min(network.rpc_timeout_seconds, CONNECT_SECONDS)
-        return HttpUpstream(self.reactor, node, self.config.limits, timeout, self.now, self._connect)
-
-    def publish(self, events: Events) -> None:
-        """Take what happened to everyone who wants to know, and let those go on who wait for a change."""
-        if not events:
-            return
-        self.event_log.observe(events)
-        self.metrics.observe(events)
-        if self.watch is not None:
-            self.watch(events)
-        for event in events:
-            if isinstance(event, NodeWentDown):
-                self.networks[event.network].router.leave_node(event.node)
-        for name in {event.network for event in events}:
-            self.networks[name].router.wake()
-
-    def tick(self) -> None:
-        """Once a second: what only time changes. Whatever goes wrong in one part, the others tick on."""
-        now = self.now()
-        networks = (partial(self._tick_network, parts, now) for parts in self.networks.values())
-        ticks: list[Callable[[], None]] = [logs.sweep, self.front.sweep, self.ring.expire, *networks]
-        for tick in ticks:
-            with _log.failuresHandled("while the clock ticked"):
-                tick()
-
-    def _tick_network(self, parts: NetworkParts, now: float) -> None:
-        self.publish(parts.network.expire(now))
-        parts.router.tick(now)
-        for upstream in parts.upstreams:
-            upstream.sweep(now)
-
-
-def _loop_name(reactor: Any) -> str:
-    """What runs it: ``uvloop``, ``asyncio``, or the reactor's module (``epollreactor``)."""
-    loop = native_loop(reactor)
-    if loop is None:
-        return type(reactor).__module__.rpartition(".")[2]
-    return type(loop).__module__.partition(".")[0]
-
-
-def _source(parts: NetworkParts) -> MetricsSource:
-    polls = tuple(poller.outcomes for poller in parts.pollers)
-    return MetricsSource(parts.network, parts.router.stats, polls, parts.upstreams, parts.router.paces)
-
-
 class NodesService(Service):
     """Polling, and everything that goes by the clock."""
 
@@ -210,6 +63,7 @@ class NodesService(Service):
         self._balancer.loop_lag.start()
         for parts in self._balancer.networks.values():
             spread(list(parts.pollers))
+            see_to_sockets(parts)
         self._ticking.start(TICK_SECONDS, now=False).addErrback(
             lambda failure: _log.failure("the clock stopped", failure)
         )
@@ -225,6 +79,10 @@ class NodesService(Service):
         for parts in self._balancer.networks.values():
             for poller in parts.pollers:
                 poller.stop()
+            for node_socket in parts.sockets:
+                node_socket.stop()
+            if parts.hub is not None:
+                parts.hub.stop()
             for upstream in parts.upstreams:
                 upstream.close()
             closing += [exporter.close() for exporter in parts.exporters]

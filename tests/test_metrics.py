@@ -42,7 +42,8 @@ from evmlb.node import Poll
 from evmlb.policy.breaker import BreakerState
 from evmlb.policy.pace import FEWEST_ANSWERS, Paces
 from evmlb.policy.priority import PriorityClass
-from evmlb.stats import MAX_CLIENTS, FrontStats, NetworkStats
+from evmlb.stats import MAX_CLIENTS, FrontStats, NetworkStats, WebSocketStats
+from evmlb.upstream.conversation import SocketStats
 from tests.support import Still, network_config, node_config, nodes_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,8 +62,22 @@ class World:
         self.front = FrontStats()
         self.connections = tuple(SimpleNamespace(unasked=0) for _ in self.network.nodes)
         self.paces = Paces(HedgeConfig())
-        self.source = MetricsSource(self.network, self.stats, self.polls, self.connections, self.paces)
-        self.metrics = Metrics([self.source], self.front, "1.2.3", lambda: self.now, loop="uvloop")
+        self.websockets = WebSocketStats()
+        self.hub = SimpleNamespace(
+            counts={"newHeads": 0, "logs": 0, "other": 0},
+            fanout=SimpleNamespace(delivered=0, lag_seconds=0.0),
+            blocks=SimpleNamespace(backfilled=0, deepest_reorg=0),
+            logs=SimpleNamespace(unproven=0),
+            gaps_possible=0,
+            cuts=0,
+        )
+        self.sockets = tuple(SimpleNamespace(stats=SocketStats(), is_connected=False) for _ in self.network.nodes)
+        self.source = MetricsSource(
+            self.network, self.stats, self.polls, self.connections, self.paces, self.hub, self.sockets
+        )
+        self.metrics = Metrics(
+            [self.source], self.front, "1.2.3", lambda: self.now, loop="uvloop", websockets=self.websockets
+        )
 
     def poll(self, index: int, number: int = 100, **facts: Any) -> None:
         poll = Poll(number=number, latency_seconds=0.02, started_at=self.now, chain_id=1, **facts)
@@ -111,10 +126,77 @@ def busy_world() -> World:
     world.stats.failed[1, MethodClass.SLOW, "unreachable"] += 1
     world.stats.refusals[503] += 1
     world.stats.verdicts["reverted"] += 1
+    world.websockets.closes[1000] += 1
     world.front.bad_requests[400] += 1
     world.fail(1)
     world.pace("eth_chainId", 0.001)
     return world
+
+
+class WebSocketTests(SynchronousTestCase):
+    def test_clients(self) -> None:
+        """WebSockets of clients are counted for all networks together."""
+        world = World()
+        stats = world.websockets
+        stats.open, stats.accepted, stats.rejected, stats.calls, stats.slow_closed = 1, 2, 3, 4, 5
+        stats.messages_in, stats.messages_out = 6, 7
+        for name, value in (
+            ("connections", 1),
+            ("accepted_total", 2),
+            ("rejected_total", 3),
+            ("calls_total", 4),
+            ("slow_closed_total", 5),
+        ):
+            self.assertEqual(world.values(f"evmlb_websocket_{name}"), {(): value}, name)
+        self.assertEqual(world.values("evmlb_websocket_messages_total"), {("in",): 6, ("out",): 7})
+
+    def test_close_codes_are_bounded(self) -> None:
+        """Clients cannot make series without end by closing with many codes."""
+        world = World()
+        for code in range(3000, 3100):
+            world.websockets.closes[code] += 1
+        world.websockets.closes[1000] += 5
+        closes = world.values("evmlb_websocket_closes_total")
+        self.assertEqual((len(closes), closes["1000",], closes["other",], sum(closes.values())), (33, 5, 69, 105))
+
+    def test_subscriptions(self) -> None:
+        """What the hub of a network counts is shown under the network's name."""
+        world = World()
+        world.hub.counts = {"newHeads": 2, "logs": 1, "other": 0}
+        world.hub.fanout.delivered, world.hub.fanout.lag_seconds = 9, 0.25
+        world.hub.blocks.backfilled, world.hub.blocks.deepest_reorg = 3, 2
+        world.hub.gaps_possible, world.hub.cuts, world.hub.logs.unproven = 4, 5, 6
+        kinds = {("newHeads", "net"): 2, ("logs", "net"): 1, ("other", "net"): 0}
+        self.assertEqual(world.values("evmlb_subscriptions"), kinds)
+        for name, value in (
+            ("subscription_events_total", 9),
+            ("fanout_lag_seconds", 0.25),
+            ("backfilled_blocks_total", 3),
+            ("deepest_reorg_blocks", 2),
+            ("gaps_possible_total", 4),
+            ("subscribers_cut_total", 5),
+            ("unproven_logs_total", 6),
+        ):
+            self.assertEqual(world.values(f"evmlb_{name}"), {("net",): value}, name)
+
+    def test_nodes(self) -> None:
+        """The WebSockets to nodes have the node's name."""
+        world = World()
+        world.sockets[1].is_connected = True
+        world.sockets[1].stats.losses = 2
+        world.sockets[1].stats.messages_in = 8
+        self.assertEqual(world.values("evmlb_node_websocket_up")["net", "b"], 1)
+        self.assertEqual(world.values("evmlb_node_websocket_up")["net", "a"], 0)
+        self.assertEqual(world.values("evmlb_node_websocket_losses_total")["net", "b"], 2)
+        self.assertEqual(world.values("evmlb_node_websocket_messages_total")["in", "net", "b"], 8)
+
+    def test_no_websocket(self) -> None:
+        """A network without WebSocket has none of these."""
+        world = World()
+        source = MetricsSource(world.network, world.stats, world.polls)
+        world.metrics = Metrics([source], world.front, "1", lambda: 0.0)
+        self.assertEqual(world.values("evmlb_subscriptions"), {})
+        self.assertEqual(world.values("evmlb_node_websocket_up"), {})
 
 
 class OriginalTests(SynchronousTestCase):
@@ -409,7 +491,10 @@ class OwnTests(SynchronousTestCase):
     def test_every_family_is_documented(self) -> None:
         """The reference names each family that there is, and no other."""
         world = busy_world()
-        world.metrics = Metrics([world.source], world.front, "1", lambda: 0.0, loop_lag=LoopLag(Clock(), lambda: 0.0))
+        lag = LoopLag(Clock(), lambda: 0.0)
+        world.metrics = Metrics(
+            [world.source], world.front, "1", lambda: 0.0, loop_lag=lag, websockets=world.websockets
+        )
         names = set(re.findall(r"^# TYPE (\S+)", world.text(), re.MULTILINE))
         page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
         documented = set(re.findall(r"^\| `((?:loadbalancer|evmlb|process)_\w+)`", page, re.MULTILINE))

@@ -10,10 +10,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from evmlb.balancer import Balancer
 from evmlb.config.schema import LimitsConfig, Role
 from evmlb.events import ChainheadMoved
 from evmlb.node import Poll
-from evmlb.service import Balancer, OrderedService, make_service
+from evmlb.service import OrderedService, make_service
 from tests.support import config, network_config, node_config
 
 

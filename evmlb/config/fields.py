@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 
 from evmlb.config import tree
+from evmlb.config.clients import read_cors, read_websocket
 from evmlb.config.reading import Key, Place, Reader, Section, Table, Wrong, attempt, each, read_section, scalar
 from evmlb.config.rules import read_rules
 from evmlb.config.schema import (
     Check,
-    CorsConfig,
     Criterion,
     CustomCheck,
     ExplainFor,
@@ -20,6 +20,7 @@ from evmlb.config.schema import (
     LogLevel,
     Role,
     Strategy,
+    WebSocketMode,
     WhenNoneInRange,
 )
 from evmlb.config.values import (
@@ -30,7 +31,6 @@ from evmlb.config.values import (
     error_status,
     file_path,
     header_name,
-    header_names_line,
     header_value,
     http_method,
     ip_range,
@@ -39,7 +39,6 @@ from evmlb.config.values import (
     node_name,
     number,
     one_of,
-    origin,
     prometheus_endpoint,
     provider,
     request_body,
@@ -269,6 +268,8 @@ def _section(keys: Table) -> Reader:
 
 _SECTION_KEYS = {name: Key(SECTION_ALIASES.get(name, name), _section(keys)) for name, keys in SECTIONS.items()}
 
+_WEBSOCKET_WORDS = {"true": WebSocketMode.SUBSCRIPTIONS, "no": WebSocketMode.OFF, "false": WebSocketMode.OFF}
+
 NETWORK_KEYS: dict[str, Key] = {
     "name": Key("name", scalar(segment)),
     **_NODE_LIST_KEYS,
@@ -295,28 +296,12 @@ NETWORK_KEYS: dict[str, Key] = {
     "queue_timeout": Key("queue_timeout_seconds", _delay),
     "broadcast_transactions": Key("broadcast_transactions", scalar(whole(1, 16))),
     "read_your_writes": Key("read_your_writes_seconds", _delay),
+    "websocket": Key("websocket", scalar(one_of(WebSocketMode, _WEBSOCKET_WORDS))),
+    "backfill_blocks": Key("backfill_blocks", _at_least_one),
+    "resume_blocks": Key("resume_blocks", _count),
     **_SECTION_KEYS,
 }
 """The keys of one item of ``networks``."""
-
-CORS_KEYS: dict[str, Key] = {
-    "origins": Key("origins", each(scalar(origin))),
-    "methods": Key("methods", scalar(header_names_line)),
-    "headers": Key("headers", scalar(header_names_line)),
-    "max_age": Key("max_age_seconds", _delay),
-}
-"""The keys below ``cors``."""
-
-
-def _cors(place: Place) -> CorsConfig:
-    if not isinstance(place.node, tree.Mapping):
-        scalar(word_of("pass"))(place)
-        return CorsConfig()
-    section = read_section(place, CORS_KEYS, {})
-    if "origins" not in section.places or section.at("origins").is_empty_list:
-        section.at("origins").fault("expected at least one origin; cors: pass leaves the answers to the nodes")
-    return CorsConfig(**section.fields(CORS_KEYS))
-
 
 LIMIT_KEYS: dict[str, Key] = {
     "max_body_size": Key("max_body_bytes", scalar(size(1024))),
@@ -346,7 +331,8 @@ TOP_KEYS: dict[str, Key] = {
     "error_status": Key("error_status", scalar(error_status)),
     "explain": Key("explain", scalar(one_of(ExplainFor))),
     "explain_kept": Key("explain_kept", scalar(whole(0, 10_000))),
-    "cors": Key("cors", _cors),
+    "cors": Key("cors", read_cors),
+    "websocket": Key("websocket", read_websocket),
     "verdicts": Key("verdicts", read_rules),
 }
 """Keys at the top of the file that fill ``Config`` itself; ``networks`` and ``unknown_keys`` stand apart."""

@@ -78,8 +78,33 @@ class ExplainFor(enum.Enum):
     """Who may ask for the path of a request with ``X-Evmlb-Explain: 1``."""
 
     NOBODY = "nobody"
-    TRUSTED = "trusted"  # peers within trusted_proxies
+    TRUSTED = "trusted"  # clients that are within trusted_proxies, with every hop of theirs
     EVERYBODY = "everybody"
+
+
+class WebSocketMode(enum.Enum):
+    """What a network does with a client's WebSocket."""
+
+    SUBSCRIPTIONS = "subscriptions"  # calls are balanced one by one, subscriptions are ours
+    PASSTHROUGH = "passthrough"  # a plain pipe to one selected node
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketConfig:
+    """Bounds on clients' WebSockets, all networks together."""
+
+    max_connections: int | None = None  # None: half of the client connections in all
+    max_connections_per_address: int = 0  # 0: no bound of its own
+    max_message_bytes: int = 5 * MIB  # max_message_size
+    max_subscriptions: int = 1000  # per connection
+    max_outstanding_calls: int = 1000  # per connection; more wait in the kernel
+    max_queue_bytes: int = 4 * MIB  # max_queue: per connection, of what it does not read; beyond it is closed (1013)
+    ping_interval_seconds: float = 30.0  # 0: no pings
+    ping_timeout_seconds: float = 20.0
+    idle_timeout_seconds: float = 0.0  # of a connection without subscriptions and calls; 0: none
+    allowed_origins: tuple[str, ...] = ("*",)
+    compression: bool = False  # permessage-deflate, when the client offers it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +251,9 @@ class NetworkConfig:
     rate_limit: RateLimitConfig = RateLimitConfig()
     priority_queue: PriorityQueueConfig = PriorityQueueConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
+    websocket: WebSocketMode = WebSocketMode.SUBSCRIPTIONS
+    backfill_blocks: int = 1024  # so many missed blocks are fetched before subscribers are cut off
+    resume_blocks: int = 256  # so many blocks back a client may resume
 
     def poll_interval_seconds(self, role: Role) -> float:
         """How often a node of this role is polled."""
@@ -286,4 +314,5 @@ class Config:
     explain_kept: int = 100  # so many failures, and so many of the slowest requests, are kept to look at
     verdicts: tuple[VerdictRule, ...] = ()  # come before the built-in ones
     cors: CorsConfig = CorsConfig()
+    websocket: WebSocketConfig = WebSocketConfig()
     limits: LimitsConfig = LimitsConfig()

@@ -247,13 +247,8 @@ def node_name(text: str) -> str:
 
 
 def rpc_endpoint(text: str) -> Endpoint:
-    """A node's URL for requests: http or https."""
-    endpoint = _endpoint(text)
-    if endpoint.scheme in ("ws", "wss"):
-        raise Unexpected(
-            "expected an http:// or https:// URL; a WebSocket URL goes into ws_endpoint, beside the HTTP one"
-        )
-    return endpoint
+    """A node's URL for requests: http or https; ws or wss for a node that has nothing else."""
+    return _endpoint(text)
 
 
 def ws_endpoint(text: str) -> Endpoint:

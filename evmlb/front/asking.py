@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evmlb import errors
+from evmlb.config.schema import WebSocketMode
 from evmlb.errors import Refusal
 from evmlb.front.answers import preflight
 from evmlb.jsonrpc import Call, InvalidCall, parse_call
@@ -33,6 +34,7 @@ from evmlb.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
     from evmlb.front.front import Front
+    from evmlb.routing import Router
 
 
 _MAY_BE_A_CALL = re.compile(rb'"method"|\\u', re.IGNORECASE)
@@ -54,6 +56,19 @@ def without_network(front: Front, head: RequestHead) -> Refusal | Page:
     if head.method in (b"GET", b"HEAD"):
         return Page(200, b"Content-Type: application/json\r\n", front.overview())
     return errors.NO_NETWORK
+
+
+def refused_upgrade(head: RequestHead, router: Router | None) -> Refusal | None:
+    """Why a connection cannot become a WebSocket; None when it can."""
+    if router is None:
+        return (
+            errors.UNKNOWN_NETWORK.saying(f"Unknown network: {head.network[:100]}")
+            if head.network
+            else errors.NO_NETWORK
+        )
+    if router.network.config.websocket is WebSocketMode.OFF:
+        return errors.NO_WEBSOCKET.saying("WebSocket is not served for this network")
+    return None
 
 
 def asked(front: Front, head: RequestHead, body: bytes) -> Call | Refusal | Page | None:

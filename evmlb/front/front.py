@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,14 +11,17 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from evmlb.config.schema import Config, LimitsConfig, LogLevel
+from evmlb.errors import NO_WEBSOCKET, Refusal
 from evmlb.exchange import Exchange
 from evmlb.front.answers import Answers
 from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
 from evmlb.front.lane import Lane
 from evmlb.front.marks import Marks
+from evmlb.interfaces import ClientConnection, Upgrade, Upgrades
 from evmlb.routing import Router
 from evmlb.stats import FrontStats
 from evmlb.wire.http1 import RequestHead
+from evmlb.wire.transport import change_protocol
 
 _log = Logger(namespace="evmlb.front")
 
@@ -31,7 +35,12 @@ _OPAQUE_HEADERS = (
 
 
 class Front:
-    """The client side of the balancer. ``build`` makes the protocol of one more connection."""
+    """The client side of the balancer. ``build`` makes the protocol of one more connection.
+
+    ``upgrades``, where given, makes WebSockets of some of them; they count as connections still.
+    """
+
+    upgrades: Upgrades | None = None
 
     def __init__(
         self, config: Config, routers: Mapping[str, Router], max_connections: int, now: Callable[[], float]
@@ -47,7 +56,7 @@ class Front:
         self.forward_headers = tuple(name.lower().encode() for name in config.forward_headers)
         self.tracing = config.log_level is LogLevel.TRACE
         self.closes_connections = False
-        self.lanes: set[Lane] = set()
+        self.lanes: set[ClientConnection] = set()
         self._emptied: Deferred[None] | None = None
         self._max_connections = max_connections
         self._memory_left = config.limits.max_request_memory_bytes
@@ -65,7 +74,34 @@ class Front:
         self.stats.open += 1
         return lane
 
-    def gone(self, lane: Lane) -> None:
+    def upgrade(self, lane: Lane, head: RequestHead, router: Router, rest: bytes) -> Refusal | None:
+        """Make a WebSocket of a lane's connection, which is the lane's no more; or say why not.
+
+        ``rest``: bytes that came behind the head.
+        """
+        client = self.clients.client(lane.peer, head.forwarded_for)
+        line = self.clients.line(lane.peer, head.forwarded_for)
+        says_more = router.prioritises or head.query or self.tracing
+        describe = partial(self._describe_call, head, router) if says_more else None
+        upgrade = Upgrade(head, router, client, self.forwarded(head), line, describe, self.gone)
+        socket = NO_WEBSOCKET if self.upgrades is None else self.upgrades.take(upgrade)
+        if isinstance(socket, Refusal):
+            return socket
+        self.lanes.discard(lane)
+        self.lanes.add(socket)
+        lane.transport.unregisterProducer()
+        change_protocol(lane.transport, socket)
+        socket.open(lane.transport, rest)
+        return None
+
+    def _describe_call(self, head: RequestHead, router: Router, exchange: Exchange) -> None:
+        exchange.target = head.query
+        if router.prioritises:
+            self.marks.read(exchange, head, router)
+        if self.tracing:
+            self.trace(router, exchange)
+
+    def gone(self, lane: ClientConnection) -> None:
         """A connection ended."""
         self.lanes.discard(lane)
         self.stats.open = len(self.lanes)
@@ -85,6 +121,8 @@ class Front:
         for lane in tuple(self.lanes):
             if lane.is_idle:
                 lane.close()
+        if self.upgrades is not None:
+            self.upgrades.drain()
         if not self.lanes and not self._emptied.called:
             self._emptied.callback(None)
         return self._emptied

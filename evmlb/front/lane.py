@@ -24,7 +24,7 @@ from evmlb import errors
 from evmlb.errors import Refusal
 from evmlb.exchange import Exchange
 from evmlb.front.answering import AnsweringSide
-from evmlb.front.asking import Page, asked, foreign, without_network
+from evmlb.front.asking import Page, asked, foreign, refused_upgrade, without_network
 from evmlb.front.reading import Need, RequestReader, new_head
 from evmlb.jsonrpc import Call, InvalidCall, parse_call
 from evmlb.methods import FAST, REFUSED, UNSAFE
@@ -113,8 +113,9 @@ class Lane(AnsweringSide):
         self._front.gone(self)
 
     def pauseProducing(self) -> None:
-        """The client does not read as fast as we write."""
-        self._write_paused_at = self._front.now()
+        """The client does not read as fast as we write. Twisted's own transports say it again with every write."""
+        if self._write_paused_at is None:
+            self._write_paused_at = self._front.now()
         if self._exchange is not None and self._router is not None:
             self._router.pause(self._exchange)
         self._read_or_wait()
@@ -230,6 +231,8 @@ class Lane(AnsweringSide):
             self.closing = True
         if len(body) > self._front.limits.max_body_bytes:
             self._reject(errors.TOO_LARGE, head)
+        elif head.upgrade:
+            self._upgrade(head, router)
         elif router is None:
             self._reply(without_network(self._front, head))
         else:
@@ -243,6 +246,17 @@ class Lane(AnsweringSide):
             self._reply(wish)
         else:
             self._submit(head, wish, body, router, now)
+
+    def _upgrade(self, head: RequestHead, router: Router | None) -> None:
+        """Hand the connection over to WebSocket, and be done with it; or refuse, and close."""
+        refusal = errors.INVALID_REQUEST if self._ended else refused_upgrade(head, router)
+        if refusal is None and router is not None:
+            rest = b"" if self._reader is None else self._reader.take_rest()
+            self.closing = True
+            self._read_or_wait()
+            refusal = self._front.upgrade(self, head, router, rest)
+        if refusal is not None:
+            self._reject(refusal, head)
 
     def _submit(self, head: RequestHead, call: Call | None, body: bytes, router: Router, now: float) -> None:
         exchange = Exchange(self, call, body, self.peer, now)

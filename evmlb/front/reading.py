@@ -108,6 +108,11 @@ class RequestReader:
         except BadMessage as error:
             return Refusal(error.status, errors.INVALID_REQUEST.code, error.reason)
 
+    def take_rest(self) -> bytes:
+        """Give away what is kept: it is no HTTP any more."""
+        kept, self._kept = self._kept, b""
+        return kept
+
     def drop(self) -> None:
         """Forget all bytes. A request that was half read stays so: its client may still be sending."""
         self._kept = b""
@@ -140,8 +145,8 @@ class RequestReader:
         return self._begin_body(head)
 
     def _begin_body(self, head: RequestHead) -> tuple[RequestHead, bytes] | Refusal | Need:
-        if head.upgrade:
-            return errors.NO_WEBSOCKET
+        if head.upgrade and head.length:
+            return errors.NO_WEBSOCKET  # where WebSocket begins could not be told
         if head.length > self._limits.max_body_bytes:
             return errors.TOO_LARGE
         if head.length == 0:

@@ -11,6 +11,7 @@ from evmlb.metrics.own import OWN
 from evmlb.metrics.page import Family
 from evmlb.metrics.process import PROCESS
 from evmlb.metrics.remedies import REMEDIES
+from evmlb.metrics.websocket import WEBSOCKET
 
-FAMILIES: tuple[Family, ...] = (*ORIGINAL, *OWN, *REMEDIES, *PROCESS)
+FAMILIES: tuple[Family, ...] = (*ORIGINAL, *OWN, *REMEDIES, *WEBSOCKET, *PROCESS)
 """All of them, in the order of the page."""

@@ -13,13 +13,14 @@ from evmlb.metrics.families import FAMILIES
 from evmlb.metrics.lag import LoopLag
 from evmlb.metrics.numbers import MetricsSource, Numbers
 from evmlb.metrics.page import Page, render
-from evmlb.stats import FrontStats
+from evmlb.stats import FrontStats, WebSocketStats
 
 
 class Metrics(Collector):
     """Everything that Prometheus may read.
 
-    ``version`` and ``loop`` (the name of the event loop) are build information; ``loop_lag`` is shown when given.
+    ``version`` and ``loop`` (the name of the event loop) are build information; ``loop_lag`` is shown when given;
+    ``websockets`` counts those of clients.
     """
 
     def __init__(
@@ -31,8 +32,9 @@ class Metrics(Collector):
         *,
         loop: str = "unknown",
         loop_lag: LoopLag | None = None,
+        websockets: WebSocketStats | None = None,
     ) -> None:
-        self._numbers = Numbers(sources, front_stats, version, now, loop, loop_lag)
+        self._numbers = Numbers(sources, front_stats, version, now, loop, loop_lag, websockets)
         self.registry = CollectorRegistry()
         self.registry.register(self)
 

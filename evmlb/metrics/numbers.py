@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import singledispatchmethod
 from typing import Protocol
@@ -30,7 +30,7 @@ from evmlb.metrics.lag import LoopLag
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.pace import Paces
-from evmlb.stats import FrontStats, NetworkStats
+from evmlb.stats import FrontStats, NetworkStats, WebSocketStats
 
 NODE_CHANGES: dict[type[Event], str] = {
     NodeWentDown: "went_down",
@@ -55,12 +55,91 @@ class Connections(Protocol):
         ...
 
 
+class FanOutNumbers(Protocol):
+    """What is known of events on their way to subscribers."""
+
+    delivered: int
+    lag_seconds: float
+
+
+class BlocksNumbers(Protocol):
+    """What is known of the blocks that subscribers are told of."""
+
+    backfilled: int
+    deepest_reorg: int
+
+
+class LogsNumbers(Protocol):
+    """What is known of the logs that they are told of."""
+
+    @property
+    def unproven(self) -> int:
+        """Blocks whose bloom promised logs that no node gave."""
+        ...
+
+
+class HubNumbers(Protocol):
+    """The subscriptions of one network."""
+
+    @property
+    def gaps_possible(self) -> int:
+        """How often events of a relayed topic may have been missed."""
+        ...
+
+    @property
+    def cuts(self) -> int:
+        """How often subscribers were closed because something could not be made up for."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many there are, by kind."""
+        ...
+
+    @property
+    def fanout(self) -> FanOutNumbers:
+        """Events on their way."""
+        ...
+
+    @property
+    def blocks(self) -> BlocksNumbers:
+        """Heads."""
+        ...
+
+    @property
+    def logs(self) -> LogsNumbers:
+        """Logs."""
+        ...
+
+
+class SocketCounts(Protocol):
+    """What is counted of the WebSockets to one node."""
+
+    losses: int
+    messages_in: int
+    messages_out: int
+
+
+class SocketNumbers(Protocol):
+    """The WebSocket to one node."""
+
+    @property
+    def stats(self) -> SocketCounts:
+        """What is counted."""
+        ...
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it stands."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class MetricsSource:
     """Where the numbers of one network are.
 
-    ``poll_outcomes`` and ``connections``: one per node, in the order of ``network.nodes``. Families for which there is
-    no source (no ``connections``, no ``paces``) stay empty.
+    ``poll_outcomes``, ``connections`` and ``sockets``: one per node, in the order of ``network.nodes``. Families for
+    which there is no source (no ``connections``, ``paces``, ``hub`` or ``sockets``) stay empty.
     """
 
     network: Network
@@ -68,6 +147,8 @@ class MetricsSource:
     poll_outcomes: tuple[Counter[str], ...]
     connections: tuple[Connections, ...] = ()
     paces: Paces | None = None
+    hub: HubNumbers | None = None
+    sockets: tuple[SocketNumbers, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +169,8 @@ class NetworkNumbers:
         self.stats = source.stats
         self.connections = source.connections
         self.paces = source.paces
+        self.hub = source.hub
+        self.sockets = source.sockets
         self.labels = (source.network.name,)
         endpoints = _endpoint_labels(source.network.nodes)
         self.nodes = tuple(
@@ -116,9 +199,11 @@ class Numbers:
         now: Callable[[], float],
         loop: str,
         loop_lag: LoopLag | None,
+        websockets: WebSocketStats | None = None,
     ) -> None:
         self.networks = tuple(NetworkNumbers(source) for source in sources)
         self.front = front
+        self.websockets = websockets or WebSocketStats()
         self.build = (version, platform.python_version(), twisted.__version__, loop)
         self.now = now
         self.loop_lag = loop_lag

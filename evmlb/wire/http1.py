@@ -398,6 +398,7 @@ STATUS_WORDS: Final = {
     200: b"OK",
     204: b"No Content",
     400: b"Bad Request",
+    403: b"Forbidden",
     404: b"Not Found",
     405: b"Method Not Allowed",
     408: b"Request Timeout",

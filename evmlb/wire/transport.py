@@ -22,6 +22,7 @@ from twisted.internet import error, interfaces
 from twisted.internet._producer_helpers import _PullToPush
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -134,6 +135,11 @@ class NativeTransport(asyncio.Protocol):
         """Our end's address."""
         return _address(self._native.get_extra_info("sockname"))
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that were written and not yet taken by the kernel."""
+        return int(self._native.get_write_buffer_size()) if self._native is not None else 0
+
     def writeSequence(self, data: Any) -> None:
         """Write several pieces without joining them first."""
         if self.write is not _ignore:
@@ -216,6 +222,17 @@ class NativeTransport(asyncio.Protocol):
 
     def _is_tls(self) -> bool:
         return self._native.get_extra_info("sslcontext") is not None
+
+
+def change_protocol(transport: Any, protocol: Any) -> None:
+    """Let another protocol hear what comes from now on; it is told of its transport by ``makeConnection``, not here.
+
+    Twisted's TLS transport is a protocol itself, with the one that is meant behind it.
+    """
+    if isinstance(transport, ProtocolWrapper):
+        transport.wrappedProtocol = protocol
+    else:
+        transport.protocol = protocol
 
 
 def _address(name: Any) -> Any:

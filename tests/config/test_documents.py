@@ -9,8 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config import schema, tree
+from evmlb.config.clients import CORS_KEYS, WEBSOCKET_KEYS
 from evmlb.config.fields import (
-    CORS_KEYS,
     FILE_KEYS,
     LIMIT_KEYS,
     NETWORK_KEYS,
@@ -33,6 +33,7 @@ from evmlb.config.schema import (
     NetworkConfig,
     NodeConfig,
     Role,
+    WebSocketConfig,
 )
 from evmlb.config.values import OWN_HEADERS
 from tests.config.support import ROOT, config
@@ -83,6 +84,7 @@ class Example(SynchronousTestCase):
         self.assertEqual(set(keys_of(self.tree)), set(FILE_KEYS))
         self.assertEqual(set(keys_of(network)), set(NETWORK_KEYS) - set(SECTION_ALIASES))
         self.assertEqual(set(keys_of(value_of(network, "local_nodes", 0))), set(NODE_KEYS))
+        self.assertEqual(set(keys_of(value_of(self.tree, "websocket"))), set(WEBSOCKET_KEYS))
         for name in set(SECTIONS) - set(SECTION_ALIASES):
             with_effect = {key for key, meaning in SECTIONS[name].items() if meaning.field}
             self.assertEqual(set(keys_of(value_of(network, name))), with_effect, name)
@@ -121,6 +123,7 @@ TABLES: list[tuple[str, dict[str, Key], Any]] = [
     ("A network", {k: v for k, v in NETWORK_KEYS.items() if k not in NODE_LISTS | SECTIONS}, NetworkConfig),
     ("A node", NODE_KEYS, NodeConfig),
     ("cors", CORS_KEYS, CorsConfig),
+    ("websocket", WEBSOCKET_KEYS, WebSocketConfig),
     ("request", REQUEST_KEYS, CustomCheck),
     *((name, SECTIONS[name], type(getattr(NETWORK, name))) for name in SECTIONS if name not in SECTION_ALIASES),
 ]
@@ -152,6 +155,7 @@ class Reference(SynchronousTestCase):
         self.assertEqual(set(self.rows("A network")), set(NETWORK_KEYS))
         self.assertEqual(set(self.rows("A node")), set(NODE_KEYS))
         self.assertEqual(set(self.rows("cors")), set(CORS_KEYS))
+        self.assertEqual(set(self.rows("websocket")), set(WEBSOCKET_KEYS))
         self.assertEqual(set(self.rows("request")), set(REQUEST_KEYS))
         for name in set(SECTIONS) - set(SECTION_ALIASES):
             self.assertEqual(set(self.rows(name)), set(SECTIONS[name]), name)
@@ -161,11 +165,12 @@ class Reference(SynchronousTestCase):
         for section, table, cls in TABLES:
             rows = self.rows(section)
             for name, key in table.items():
-                if key.field:
+                if key.field and (section, name) != ("At the top", "websocket"):
                     self.assert_default(name, rows[name], key, default_of(cls, key.field))
 
     def test_sections(self) -> None:
-        """In the table of a network each section's row leads to its own table, and another name's to nothing."""
+        """A section's row leads to its own table, and another name's to nothing."""
+        self.assertEqual(self.rows("At the top")["websocket"], "[its defaults](#websocket)")
         rows = self.rows("A network")
         for name in SECTIONS:
             self.assertEqual(rows[name], "none" if name in SECTION_ALIASES else f"[its defaults](#{name})")
@@ -202,7 +207,7 @@ class Reference(SynchronousTestCase):
 class Migration(SynchronousTestCase):
     def test_keys(self) -> None:
         """Every key that the page names in code is one that files may have, or another name that is known."""
-        known = set().union(FILE_KEYS, NETWORK_KEYS, NODE_KEYS, CORS_KEYS, *SECTIONS.values())
+        known = set().union(FILE_KEYS, NETWORK_KEYS, NODE_KEYS, CORS_KEYS, WEBSOCKET_KEYS, *SECTIONS.values())
         named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)(?::[^`]*)?`", MIGRATION.read_text()))
         self.assertEqual(named - known, {"loadbalancer_best_endpoint", "client_ip"})
 

@@ -173,6 +173,26 @@ class OfValues(FaultCase):
         self.check(file("cors: {origins: [https://a/b]}"), "cors.origins[0]", "expected an origin such as")
         self.check(file('cors: {origins: ["*"], methods: "GET\\r\\nX: y"}'), "cors.methods", "separated by commas")
 
+    def test_websocket(self) -> None:
+        """Limits are bounded, durations have units, and a network says a word."""
+        for key, text, said in (
+            ("max_connections", "0", "from 1 to"),
+            ("max_connections_per_address", "-1", "from 0 to"),
+            ("max_message_size", "1KB", "from 1024 to"),
+            ("max_outstanding_calls", "0", "from 1 to"),
+            ("max_queue", "1KiB", "from 65536 to"),
+            ("ping_interval", "30", "30s or 30ms"),
+            ("ping_timeout", "999ms", "at least 1s"),
+            ("idle_timeout", "-1s", "not negative"),
+            ("compression", "maybe", "true or false"),
+            ("pinginterval", "1s", "did you mean ping_interval?"),
+        ):
+            self.check(file(f"websocket: {{{key}: {text}}}"), f"websocket.{key}", said)
+        self.check(file("websocket: {allowed_origins: [https://a/]}"), "websocket.allowed_origins[0]", "an origin such")
+        self.check(file("websocket: off"), "websocket", "keys and values")
+        self.check(with_network("websocket: passthru"), "networks[0].websocket", "did you mean passthrough?")
+        self.check(with_network("backfill_blocks: 0"), "networks[0].backfill_blocks", "from 1 to")
+
     def test_chain_id(self) -> None:
         """A chain id is a whole number from 1 on."""
         self.check(with_network("chain_id: mainnet"), "networks[0].chain_id", "expected a whole number from 1")
@@ -339,12 +359,6 @@ class OfNetworksAndNodes(FaultCase):
         """An endpoint that cannot be asked is refused."""
         for url in ("localhost:8545", "ftp://a", "http://", "http://a:x", "http://a:0", "http://a/#f", "'http://a b'"):
             self.check(with_node("", url), f"{FIRST_NODE}.rpc_endpoint", "expected a URL")
-
-    def test_websocket_as_rpc_endpoint(self) -> None:
-        """A WebSocket URL goes into ws_endpoint, and the message says so."""
-        for url in ("ws://a", "wss://a"):
-            self.check(with_node("", url), f"{FIRST_NODE}.rpc_endpoint", "a WebSocket URL goes into ws_endpoint")
-        self.check(file(network="local_endpoints: [ws://a]"), "networks[0].local_endpoints[0]", "goes into ws_endpoint")
 
     def test_other_endpoints(self) -> None:
         """The other endpoints have their schemes, too."""

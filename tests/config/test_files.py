@@ -6,7 +6,8 @@ import itertools
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.config.fields import CORS_KEYS, FILE_KEYS, NETWORK_KEYS, NODE_KEYS, REQUEST_KEYS, SECTIONS
+from evmlb.config.clients import CORS_KEYS, WEBSOCKET_KEYS
+from evmlb.config.fields import FILE_KEYS, NETWORK_KEYS, NODE_KEYS, REQUEST_KEYS, SECTIONS
 from evmlb.config.load import load_config
 from evmlb.config.rules import Condition, Verdict, VerdictRule
 from evmlb.config.schema import (
@@ -29,6 +30,8 @@ from evmlb.config.schema import (
     RetryBudgetConfig,
     Role,
     Strategy,
+    WebSocketConfig,
+    WebSocketMode,
     WhenNoneInRange,
 )
 from evmlb.errors import Fault
@@ -111,6 +114,19 @@ class EveryKey(SynchronousTestCase):
             cors=CorsConfig(
                 origins=("https://app.example:8443",), methods="POST", headers="A, B", max_age_seconds=60.0
             ),
+            websocket=WebSocketConfig(
+                max_connections=5,
+                max_connections_per_address=2,
+                max_message_bytes=65536,
+                max_subscriptions=3,
+                max_outstanding_calls=4,
+                max_queue_bytes=131072,
+                ping_interval_seconds=5.0,
+                ping_timeout_seconds=6.0,
+                idle_timeout_seconds=7.0,
+                allowed_origins=("https://app.example",),
+                compression=True,
+            ),
             limits=LimitsConfig(
                 max_body_bytes=2**20,
                 max_request_memory_bytes=10**9,
@@ -160,6 +176,9 @@ class EveryKey(SynchronousTestCase):
             queue_timeout_seconds=0.0,
             broadcast_transactions=3,
             read_your_writes_seconds=0.0,
+            websocket=WebSocketMode.PASSTHROUGH,
+            backfill_blocks=9,
+            resume_blocks=0,
             hedge=found.hedge,
             retry_budget=RetryBudgetConfig(budget_percent=1000.0, budget_min_per_second=1.5),
             circuit_breaker=found.circuit_breaker,
@@ -273,6 +292,9 @@ class EveryKey(SynchronousTestCase):
         """The file of these tests has every key of the tables."""
         for key in (*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS, *REQUEST_KEYS):
             self.assertRegex(EVERY_KEY, rf"\b{key}:", key)
+        websocket = EVERY_KEY.split("\nwebsocket:")[1].split("\nverdicts:")[0]
+        for key in WEBSOCKET_KEYS:
+            self.assertRegex(websocket, rf"\b{key}:", key)
         for name, keys in SECTIONS.items():
             lines = EVERY_KEY.split(f"    {name}:")[1].split("\n    ")  # a line, or those that are further in
             block = [lines[0], *itertools.takewhile(lambda line: line.startswith(" "), lines[1:])]
@@ -425,6 +447,16 @@ class Meaning(SynchronousTestCase):
         self.assertEqual(config(file("cors: PASS")).cors.origins, ())
         own = config(file("cors: {origins: [https://a.example, '*'], max_age: 1h}")).cors
         self.assertEqual((own.origins, own.max_age_seconds), (("https://a.example", "*"), 3600.0))
+
+    def test_websocket(self) -> None:
+        """At the top it is limits, at a network a word, or a boolean that says whether there are any."""
+        self.assertEqual(config(file("websocket: {}")).websocket, WebSocketConfig())
+        self.assertEqual(
+            config(file('websocket: {allowed_origins: ["*", "null"]}')).websocket.allowed_origins[1], "null"
+        )
+        self.assertEqual(config(file("websocket: {allowed_origins: []}")).websocket.allowed_origins, ())
+        for word, mode in (("off", "off"), ("OFF", "off"), ("no", "off"), ("false", "off"), ("true", "subscriptions")):
+            self.assertIs(network(with_network(f"websocket: {word}")).websocket, WebSocketMode(mode), word)
 
     def test_load_period(self) -> None:
         """1, 5 and 15 are minutes; other numbers are seconds as in the original's README, the nearest average used."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config import tree
-from evmlb.config.fields import CORS_KEYS, FILE_KEYS, NETWORK_KEYS, NODE_KEYS, REQUEST_KEYS, SECTIONS
+from evmlb.config.clients import CORS_KEYS, WEBSOCKET_KEYS
+from evmlb.config.fields import FILE_KEYS, NETWORK_KEYS, NODE_KEYS, REQUEST_KEYS, SECTIONS
 from evmlb.config.parse import ConfigError, parse
 from evmlb.config.schema import Config
 from tests.config.support import ROOT, SAMPLES
@@ -32,7 +33,7 @@ LEAVES = st.one_of(
     st.sampled_from(["1", "0.5", "99ms", "custom", "syncing", "chain_id", "everybody", "\udcff"]),
 )
 SECTION_KEYS = [key for keys in (*SECTIONS.values(), REQUEST_KEYS) for key in keys]
-KNOWN = [*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS, *SECTION_KEYS]
+KNOWN = [*FILE_KEYS, *NETWORK_KEYS, *NODE_KEYS, *CORS_KEYS, *WEBSOCKET_KEYS, *SECTION_KEYS]
 KEYS = st.sampled_from([*KNOWN, SECRET, f"http://u:{SECRET}@h", "<<", "x-a"])
 TREES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6), max_leaves=30
@@ -49,7 +50,11 @@ NETWORKS = st.fixed_dictionaries(
     },
 )
 SHAPED = st.fixed_dictionaries(
-    {"networks": st.lists(NETWORKS, max_size=2)}, optional={key: TREES for key in FILE_KEYS if key != "networks"}
+    {"networks": st.lists(NETWORKS, max_size=2)},
+    optional={
+        **{key: TREES for key in FILE_KEYS if key != "networks"},
+        "websocket": TREES | st.dictionaries(st.sampled_from(list(WEBSOCKET_KEYS)), TREES, max_size=6),
+    },
 )
 ENVIRON = {"A": "http://b", "S": f"{SECRET}\n"}
 

@@ -135,3 +135,11 @@ class Words(SynchronousTestCase):
                     read(text)
                 except Unexpected as error:
                     self.assertNotIn(text, error.expected.split())
+
+
+class Endpoints(SynchronousTestCase):
+    def test_requests(self) -> None:
+        """Requests go over HTTP, or over WebSocket where a node has nothing else."""
+        for scheme in ("http", "https", "ws", "wss"):
+            self.assertEqual(values.rpc_endpoint(f"{scheme}://a:1").scheme, scheme)
+        self.assertRaises(Unexpected, values.rpc_endpoint, "ftp://a")

@@ -52,6 +52,7 @@ class ChildProcess:
     """
 
     name = "process"
+    stdin = subprocess.DEVNULL
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="evmlb-test-"))
@@ -74,7 +75,7 @@ class ChildProcess:
         with open(self.folder / "output", "ab") as output:
             self.process = subprocess.Popen(
                 self.command(),
-                stdin=subprocess.DEVNULL,
+                stdin=self.stdin,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,

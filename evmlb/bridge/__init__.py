@@ -1,0 +1,1 @@
+"""Clients' WebSockets: calls that are balanced one by one, and subscriptions that belong to us."""

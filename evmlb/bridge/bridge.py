@@ -1,0 +1,143 @@
+"""What all WebSockets share: the limits, autobahn's options, the hubs, and the end of it all."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from evmlb.bridge.autobahn import make_factory, with_options
+from evmlb.bridge.calls import Calls
+from evmlb.bridge.handshake import OWN_PATHS, refused_handshake
+from evmlb.bridge.pipe import Pipe
+from evmlb.bridge.search import Nodes
+from evmlb.bridge.socket import Socket
+from evmlb.config.schema import Config, WebSocketMode
+from evmlb.errors import NO_WEBSOCKET, Refusal
+from evmlb.interfaces import Subscriptions, Upgrade
+from evmlb.stats import WebSocketStats
+
+LEAVE_SHARE = 0.7
+"""The share of the grace time over which connections are closed; the rest is for the last of them."""
+
+_TOO_MANY = Refusal(503, -32011, "too many WebSocket connections; try again", 5)
+_TOO_MANY_OF_ADDRESS = Refusal(503, -32011, "too many WebSocket connections from this address", 5)
+_STOPPING = Refusal(503, -32011, "evmlb is stopping; try again", 1)
+_STRANGE_ORIGIN = Refusal(403, -32600, "pages of this origin may not open a WebSocket here")
+
+
+class Memory(Protocol):
+    """Memory that all clients share."""
+
+    def reserve(self, size: int) -> bool:
+        """Whether there is room for so many bytes more; they count until ``release``."""
+        ...
+
+    def release(self, size: int) -> None:
+        """Give reserved bytes back."""
+        ...
+
+
+class Bridge:
+    """Makes WebSockets of client connections: ``Upgrades``.
+
+    ``max_connections``: of clients in all, of which WebSockets are half unless configured. ``hubs``: the makers of
+    subscriptions, ``nodes``: the nodes as pipes see them, both by network.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        max_connections: int,
+        memory: Memory,
+        now: Callable[[], float],
+        hubs: Mapping[str, Subscriptions],
+        nodes: Mapping[str, Nodes] | None = None,
+    ) -> None:
+        self.config = config.websocket
+        self.stats = WebSocketStats()
+        self.now = now
+        self.memory = memory
+        self.hubs = hubs
+        self.nodes = nodes or {}
+        self._error_status = config.error_status
+        self.stuffed_seconds = config.limits.client_idle_timeout_seconds
+        self.factory = make_factory(self.config.max_message_bytes, self.config.compression)
+        self._socket: type[Socket] = with_options(Socket, self.factory)
+        self._grace_seconds = config.shutdown_grace_seconds
+        self._most = self.config.max_connections or max(1, max_connections // 2)
+        self._sockets: dict[Socket | Pipe, None] = {}  # those that were taken, in this order
+        self._by_client: Counter[str] = Counter()
+        self._draining = False
+
+    def take(self, upgrade: Upgrade) -> Socket | Pipe | Refusal:
+        """The WebSocket of a connection, or why there shall be none."""
+        made = self._refusal(upgrade) or (self._pipe(upgrade) if _is_piped(upgrade) else self._make_socket(upgrade))
+        if isinstance(made, Refusal):
+            self.stats.rejected += 1
+            return made
+        self._sockets[made] = None
+        self._by_client[upgrade.client] += 1
+        return made
+
+    def _make_socket(self, upgrade: Upgrade) -> Socket:
+        socket = self._socket(self, upgrade)
+        socket.receiver = Calls(self, socket, upgrade)
+        return socket
+
+    def _pipe(self, upgrade: Upgrade) -> Pipe | Refusal:
+        nodes = self.nodes.get(upgrade.router.network.name)
+        if nodes is None:
+            return NO_WEBSOCKET.saying("WebSocket is not served at this path")
+        return refused_handshake(upgrade.head) or Pipe(self, upgrade, nodes, os.urandom, self._error_status)
+
+    def _refusal(self, upgrade: Upgrade) -> Refusal | None:
+        per_address = self.config.max_connections_per_address
+        if self._draining:
+            return _STOPPING
+        if upgrade.head.origin and not self._allows(upgrade.head.origin.decode("latin-1")):
+            return _STRANGE_ORIGIN
+        if len(self._sockets) >= self._most:
+            return _TOO_MANY
+        if per_address and self._by_client[upgrade.client] >= per_address:
+            return _TOO_MANY_OF_ADDRESS
+        return None
+
+    def _allows(self, origin: str) -> bool:
+        allowed = self.config.allowed_origins
+        return "*" in allowed or origin in allowed
+
+    def opened(self, socket: Socket | Pipe) -> None:
+        """A handshake is done."""
+        self.stats.accepted += 1
+        self.stats.open += 1
+
+    def gone(self, socket: Socket | Pipe, code: int | None) -> None:
+        """A connection ended, by a close code; None when it never was open."""
+        self._sockets.pop(socket, None)
+        client = socket.upgrade.client
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+        if code is None:
+            self.stats.rejected += 1
+        else:
+            self.stats.open -= 1
+            self.stats.closes[code] += 1
+        socket.upgrade.gone(socket)
+
+    def drain(self) -> None:
+        """Take no more, and say when each has to go: clients that all come back at once would be a burden elsewhere."""
+        self._draining = True
+        now = self.now()
+        step = self._grace_seconds * LEAVE_SHARE / max(1, len(self._sockets))
+        for place, socket in enumerate(tuple(self._sockets)):
+            socket.leave_at = now + place * step
+            socket.check(now)
+
+
+def _is_piped(upgrade: Upgrade) -> bool:
+    """Whether a WebSocket goes to a node as it is: in the mode for it, and else where a node's own path is named."""
+    mode = upgrade.router.network.config.websocket
+    return mode is WebSocketMode.PASSTHROUGH or upgrade.head.extra not in OWN_PATHS

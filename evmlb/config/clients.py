@@ -1,0 +1,50 @@
+"""The keys of ``cors`` and ``websocket`` at the top of the file: what clients in browsers, or by WebSocket, may do."""
+
+from __future__ import annotations
+
+from evmlb.config import tree
+from evmlb.config.reading import Key, Place, each, read_section, scalar
+from evmlb.config.schema import CorsConfig, WebSocketConfig
+from evmlb.config.values import boolean, duration, header_names_line, origin, size, whole, word_of
+
+_MANY = 10_000_000
+
+CORS_KEYS: dict[str, Key] = {
+    "origins": Key("origins", each(scalar(origin))),
+    "methods": Key("methods", scalar(header_names_line)),
+    "headers": Key("headers", scalar(header_names_line)),
+    "max_age": Key("max_age_seconds", scalar(duration(0.0))),
+}
+"""The keys below ``cors``."""
+
+
+def read_cors(place: Place) -> CorsConfig:
+    """The value of ``cors``."""
+    if not isinstance(place.node, tree.Mapping):
+        scalar(word_of("pass"))(place)
+        return CorsConfig()
+    section = read_section(place, CORS_KEYS, {})
+    if "origins" not in section.places or section.at("origins").is_empty_list:
+        section.at("origins").fault("expected at least one origin; cors: pass leaves the answers to the nodes")
+    return CorsConfig(**section.fields(CORS_KEYS))
+
+
+WEBSOCKET_KEYS: dict[str, Key] = {
+    "max_connections": Key("max_connections", scalar(whole(1, _MANY))),
+    "max_connections_per_address": Key("max_connections_per_address", scalar(whole(0, _MANY))),
+    "max_message_size": Key("max_message_bytes", scalar(size(1024, 2**30))),
+    "max_subscriptions": Key("max_subscriptions", scalar(whole(0, _MANY))),
+    "max_outstanding_calls": Key("max_outstanding_calls", scalar(whole(1, _MANY))),
+    "max_queue": Key("max_queue_bytes", scalar(size(64 * 1024, 2**30))),
+    "ping_interval": Key("ping_interval_seconds", scalar(duration(0.0))),
+    "ping_timeout": Key("ping_timeout_seconds", scalar(duration(1.0, "1s"))),  # connections are looked at once a second
+    "idle_timeout": Key("idle_timeout_seconds", scalar(duration(0.0))),
+    "allowed_origins": Key("allowed_origins", each(scalar(origin))),
+    "compression": Key("compression", scalar(boolean)),
+}
+"""The keys below ``websocket``."""
+
+
+def read_websocket(place: Place) -> WebSocketConfig:
+    """The value of ``websocket``."""
+    return WebSocketConfig(**read_section(place, WEBSOCKET_KEYS, {}).fields(WEBSOCKET_KEYS))

@@ -1,0 +1,1 @@
+"""Subscriptions: the hub and its parts, against a reference chain in memory."""
