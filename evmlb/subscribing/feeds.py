@@ -25,8 +25,8 @@ class FeedListener(Protocol):
 class Feed:
     """One node and its WebSocket; what :class:`evmlb.upstream.websocket.NodeSocket` tells goes to the listener.
 
-    ``pushed`` is the head that the node pushed last on this connection, as JSON; ``pushed_at`` when that was;
-    ``is_news`` whether the view has still to be told of it.
+    ``pushed`` is the head that the node pushed last on this connection, as JSON; ``is_news`` whether the
+    view has still to be told of it.
     """
 
     def __init__(self, node: Node, listener: FeedListener) -> None:
@@ -34,7 +34,6 @@ class Feed:
         self.socket: Any = None  # set by whoever made it with this feed as its listener
         self.is_up = False
         self.pushed: bytes | None = None
-        self.pushed_at: float | None = None
         self.is_news = False
         self._listener = listener
 
@@ -46,7 +45,7 @@ class Feed:
     def disconnected(self, socket: Any, reason: str) -> None:
         """See ``SocketListener``."""
         self.is_up = False
-        self.pushed = self.pushed_at = None
+        self.pushed = None
         self._listener.feed_went(self)
 
     def subscribe(self, params: Sequence[object], told: Callable[[bytes], None]) -> Deferred[Any]:

@@ -318,9 +318,9 @@ class Hub:
         number = _number_of(result)
         if number is None:
             return
-        feed.pushed, feed.pushed_at, feed.is_news = result, self._now(), True
+        feed.pushed, feed.is_news = result, True
         if feed.node in self._network.order.candidates:
-            self._publish(self._network.observe_head(feed.node, number, self._now()))
+            self._publish(self._network.observe_push(feed.node, number, self._now()))
         self._observe_pushed(feed)
 
     def _observe_pushed(self, feed: Feed) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from evmlb.subscribing import blocklogs
+from evmlb.subscribing import blocklogs, flow
 from evmlb.subscribing.blocklogs import Turns
+from evmlb.subscribing.fanout import SLICE
 from evmlb.subscribing.nodes import Nodes
 from tests.subscribing.chain import ADDRESSES
 from tests.subscribing.test_hub import LOG, Case
@@ -186,6 +187,60 @@ class MemoryTests(Case):
         world.wait(3)
         logs.check(world.chain.tip)
         late.check(world.chain.tip)
+
+
+class BacklogTests(Case):
+    def test_logs(self) -> None:
+        """While much waits to be written no further block is told; nothing is lost by it."""
+        self.patch(flow, "MOST_EVENTS", 2)
+        world = self.world("a")
+        client = world.client()
+        several = [world.logs(client=client) for _ in range(SLICE + 1)]
+        world.chain.mine_many(2, LOG, LOG, LOG, LOG)
+        world.all_see()
+        world.tick()
+        world.tick()
+        self.assertEqual(world.hub.fanout.backlog("logs"), 4)  # those of the first block
+        world.settle()
+        for logs in several:
+            logs.check(world.chain.tip)
+        self.assertEqual(len(several[0].events), 8)
+
+    def test_left_while_waiting(self) -> None:
+        """When all have left, nobody waits any more."""
+        self.patch(flow, "MOST_EVENTS", 0)
+        world = self.world("a")
+        client = world.client()
+        for _ in range(SLICE + 1):
+            world.logs(client=client)
+        world.chain.mine_many(2, LOG)
+        world.all_see()
+        world.tick()
+        world.tick()
+        client.is_open = False
+        world.hub.gone(client)
+        world.settle()
+        again = world.logs()
+        world.clock.advance(5)
+        world.chain.mine(LOG)
+        world.all_see()
+        world.wait(1)
+        again.check(world.chain.tip)
+        self.assertEqual(len(again.events), 1)
+
+    def test_too_many_blocks(self) -> None:
+        """When the logs of too many blocks are missing, those who wait for them are closed."""
+        world = self.world("a", backfill_blocks=5, resume_blocks=5)
+        client, other = world.client(), world.client()
+        world.logs(client=client)
+        world.heads(other)
+        world["a"].spoil = lambda method, params, result: 5 if method == "eth_getLogs" else result
+        for _ in range(11):
+            world.chain.mine(LOG)
+            world.clock.advance(1)
+            world.all_see()
+        self.assertEqual(client.closed, (1012, "the logs of too many blocks are missing"))
+        self.assertIs(other.closed, None)
 
 
 class TurnsTests(Case):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from evmlb.subscribing import relay
+from evmlb.subscribing.fanout import SLICE
 from tests.subscribing.test_hub import Case
 from tests.subscribing.world import NodeRefused
 
@@ -140,3 +142,19 @@ class RelayTests(Case):
         world["a"].connect()
         world["a"].push("syncing", True)
         self.assertEqual(client.events[client.last_id], [True])
+
+    def test_flood(self) -> None:
+        """What cannot be written as fast as it comes is dropped, and counted once as a gap."""
+        self.patch(relay, "MOST_EVENTS", 3)
+        world = self.world("a")
+        client = world.client()
+        for _ in range(SLICE + 1):
+            world.call(client, "odd")
+        for n in range(10):
+            world["a"].push("odd", n)
+        self.assertEqual(world.hub.gaps_possible, 1)
+        world.settle()
+        self.assertEqual({tuple(told) for told in client.events.values()}, {(0, 1, 2)})
+        world["a"].push("odd", 10)
+        world.settle()
+        self.assertEqual(client.events[client.last_id], [0, 1, 2, 10])
