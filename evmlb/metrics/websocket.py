@@ -149,7 +149,7 @@ WEBSOCKET: tuple[Family, ...] = (
     Family(
         "counter",
         "evmlb_subscribers_cut_total",
-        "Times that subscribers were closed because too many blocks had been missed.",
+        "Times that subscribers were closed because blocks or logs that they missed could not be had.",
         NETWORK,
         _of_hub(lambda hub: hub.cuts),
     ),
