@@ -151,7 +151,18 @@ class Exchange:
 class Attempt:
     """One sending of one exchange to one node; the sink of what comes back."""
 
-    __slots__ = ("_router", "deadline", "exchange", "flight", "node", "pace", "repeatable", "sent_at", "stage")
+    __slots__ = (
+        "_router",
+        "deadline",
+        "exchange",
+        "flight",
+        "node",
+        "pace",
+        "repeatable",
+        "sent_at",
+        "silent",
+        "stage",
+    )
 
     def __init__(self, router: Router, exchange: Exchange, node: Node, now: float) -> None:
         self._router = router
@@ -163,6 +174,7 @@ class Attempt:
         self.flight: Flight | None = None
         self.repeatable = exchange.klass is not UNSAFE or exchange.idempotent
         self.stage = WAITING
+        self.silent = False  # counted as a silence of its node
 
     def wait(self, first_byte_seconds: float) -> None:
         """No byte came yet: one must by then, and before the request's own time is up."""

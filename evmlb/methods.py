@@ -6,7 +6,7 @@ The class of a method decides how long its answer may take and whether the call 
 class     examples                                        first byte      repeated elsewhere
 ========  ==============================================  ==============  ==================
 fast      eth_blockNumber, eth_getBalance                 ``rpc_timeout``  yes
-slow      eth_getLogs, eth_call, debug_*, unknown ones    ``slow_timeout`` yes, but not after a timeout
+slow      eth_getLogs, eth_call, debug_*, unknown ones    ``slow_timeout`` yes, but not after that time-out
 unsafe    eth_sendTransaction, filter creation            ``rpc_timeout``  only if surely not received
 refused   engine_*                                        never sent      never
 ========  ==============================================  ==============  ==================

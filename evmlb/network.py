@@ -236,10 +236,12 @@ class Network:
         out = sum(n.ejected for n in others)
         return out + 1 <= max(1, ceil(len(others) * self.config.circuit_breaker.max_ejected_percent / 100))
 
-    def record_success(self, node: Node, now: float, *, sent_at: float | None = None) -> Events:
-        """An attempt succeeded; only needed while ``node.troubled``."""
+    def record_success(
+        self, node: Node, now: float, *, sent_at: float | None = None, method: str | None = None
+    ) -> Events:
+        """An attempt succeeded, of a call of this method where it was one; only needed while ``node.troubled``."""
         shown = node.suspect or node.ejected
-        node.record_success(now, last_resort=self.order.panic, sent_at=sent_at)
+        node.record_success(now, last_resort=self.order.panic, sent_at=sent_at, method=method)
         return self._settle(node, now) if shown else ()
 
     def suspect(self, node: Node, reason: str, now: float) -> Events:
@@ -247,9 +249,12 @@ class Network:
         node.suspect_of(reason)
         return self._settle(node, now)
 
-    def record_loss(self, node: Node, elapsed_seconds: float, now: float) -> Events:
-        """Another node answered first, though this one was asked ``elapsed_seconds`` ago."""
-        node.record_loss(elapsed_seconds, now)
+    def record_loss(self, node: Node, method: str, elapsed_seconds: float, now: float, *, is_light: bool) -> Events:
+        """Another node answered first, though this one was asked ``elapsed_seconds`` ago.
+
+        ``is_light``: what every node answers at once.
+        """
+        node.record_loss(method, elapsed_seconds, now, is_light=is_light)
         return self._settle(node, now)
 
     def record_silence(self, node: Node, now: float) -> Events:

@@ -86,6 +86,8 @@ def _check_bounds(network: NetworkConfig, section: Section) -> None:
     hedge, breaker, limit = network.hedge, network.circuit_breaker, network.rate_limit
     if hedge.max_delay_seconds < hedge.min_delay_seconds:
         _below(section, "hedge").at("max_delay").fault("expected at least min_delay")
+    if hedge.heavy_max_delay_seconds < hedge.min_delay_seconds:
+        _below(section, "hedge").at("heavy_max_delay").fault("expected at least min_delay")
     if breaker.max_timeout_seconds < breaker.timeout_seconds:
         _below(section, "circuit_breaker").at("max_timeout").fault("expected at least timeout")
     if limit.max_backoff_seconds < limit.initial_backoff_seconds:

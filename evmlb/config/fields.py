@@ -155,6 +155,9 @@ HEDGE_KEYS: dict[str, Key] = {
     "min_delay": Key("min_delay_seconds", _timeout),
     "max_delay": Key("max_delay_seconds", _timeout),
     "first_delay": Key("first_delay_seconds", _timeout),
+    "heavy_max_delay": Key("heavy_max_delay_seconds", _timeout),
+    "heavy_first_delay": Key("heavy_first_delay_seconds", _timeout),
+    "max_slow": Key("max_slow", scalar(whole(0, 10_000))),
     "max_hedges": Key("max_hedges", scalar(whole(1, 16))),
     **RETRY_BUDGET_KEYS,
 }

@@ -148,9 +148,15 @@ def _filled(key: str, value: Any) -> Any:
 
 def _hedge(**given: Any) -> HedgeConfig:
     base = HedgeConfig(**given)
-    low, high = base.min_delay_seconds, max(base.min_delay_seconds, base.max_delay_seconds)
-    first = min(max(base.first_delay_seconds, low), high)
-    return HedgeConfig(**{"max_delay_seconds": high, "first_delay_seconds": first, **given})
+    low = base.min_delay_seconds
+    longest, heavy_longest = max(low, base.max_delay_seconds), max(low, base.heavy_max_delay_seconds)
+    drawn = {
+        "max_delay_seconds": longest,
+        "first_delay_seconds": min(max(base.first_delay_seconds, low), longest),
+        "heavy_max_delay_seconds": heavy_longest,
+        "heavy_first_delay_seconds": min(max(base.heavy_first_delay_seconds, low), heavy_longest),
+    }
+    return HedgeConfig(**{**drawn, **given})
 
 
 def _breaker(**given: Any) -> BreakerConfig:

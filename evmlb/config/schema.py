@@ -109,13 +109,16 @@ class WebSocketConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HedgeConfig:
-    """Asking a second node when the first takes longer than usual for the method."""
+    """Asking a second node when the first takes longer than usual for such calls."""
 
     enabled: bool = True
     across_tiers: bool = False  # also ask nodes behind the serving tier
     min_delay_seconds: float = 0.05
     max_delay_seconds: float = 2.0  # or min_delay, if that is longer
-    first_delay_seconds: float = 0.3  # while the method's own p95 is unknown; drawn between the two above
+    first_delay_seconds: float = 0.3  # while the calls' own p98 is unknown; drawn between the two above
+    heavy_max_delay_seconds: float = 20.0  # of logs, traces and unknown methods; or min_delay, if that is longer
+    heavy_first_delay_seconds: float = 0.5  # drawn between min_delay and heavy_max_delay
+    max_slow: int = 16  # requests of the slow class that are under way twice at a time
     max_hedges: int = 2  # so many more nodes for one request
     budget_percent: float = 10.0  # of all requests
     budget_min_per_second: float = 10.0

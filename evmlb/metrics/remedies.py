@@ -152,7 +152,7 @@ REMEDIES: tuple[Family, ...] = (
         "evmlb_node_unsupported_methods",
         "Methods that the node said it does not have, within the last ten minutes.",
         NODE,
-        per_node(lambda node, *_: len(node.unsupported)),
+        per_node(lambda node, *_: len(node.avoidance.unsupported)),
     ),
     Family(
         "counter",

@@ -13,6 +13,7 @@ from evmlb.config.schema import NetworkConfig, NodeConfig, Role
 from evmlb.events import Events
 from evmlb.node.poll import Poll
 from evmlb.node.telling import Telling
+from evmlb.policy.avoidance import Avoidance
 from evmlb.policy.breaker import Breaker
 from evmlb.policy.bucket import TokenBucket
 from evmlb.policy.health import Health
@@ -28,9 +29,6 @@ SLOW_SECONDS = 5.0
 """For so long good polls do not end that suspicion; a request that is answered does."""
 UNSAFE_IN_A_ROW = 5
 """So many failed unsafe calls in a row count as proven: no other node may be asked, so nothing else will show it."""
-UNSUPPORTED_SECONDS = 600.0
-"""For so long a method that the node said it does not have is asked elsewhere: it may be upgraded, or reconfigured."""
-MAX_UNSUPPORTED = 256
 
 
 class Node:
@@ -38,7 +36,7 @@ class Node:
 
     ``in_flight`` is written by routing. ``troubled`` is True while a success would change something (suspect,
     failing, ejected, losing hedges): otherwise routing need not tell. ``is_particular`` is True where not every request
-    may be sent (a method is unsupported, a rate is kept). ``capacity`` is in requests. ``last_poll_at`` is the end of
+    may be sent (a method is avoided, a rate is kept). ``capacity`` is in requests. ``last_poll_at`` is the end of
     the last poll, good or bad; ``last_good_poll_at`` of the last good one. ``head`` is the number that the last good
     poll gave, doubted or not; ``reached`` the highest that any answer showed. ``poll_gap_seconds``, written by polling,
     is how long the next poll may take to come. All else is written by the network only.
@@ -48,6 +46,7 @@ class Node:
         "_slow_until",
         "_telling",
         "_unsafe_in_a_row",
+        "avoidance",
         "breaker",
         "bucket",
         "candidate",
@@ -85,7 +84,6 @@ class Node:
         "syncing",
         "trials",
         "troubled",
-        "unsupported",
         "weight",
     )
 
@@ -125,7 +123,7 @@ class Node:
         self._slow_until = 0.0
         self._telling = Telling()
         self._unsafe_in_a_row = 0
-        self.unsupported: dict[str, float] = {}  # until when, by method
+        self.avoidance = Avoidance()
         self.provider = provider_of(config.endpoint.host, None, config.provider)
         checks = network.health_check
         self.health = Health(checks.failure_threshold, checks.success_threshold)
@@ -216,19 +214,28 @@ class Node:
         )
         self.suspect_of(reason)
 
-    def record_success(self, now: float, *, last_resort: bool, sent_at: float | None = None) -> None:
-        """An attempt succeeded."""
+    def record_success(
+        self, now: float, *, last_resort: bool, sent_at: float | None = None, method: str | None = None
+    ) -> None:
+        """An attempt succeeded; ``method`` where it was a call."""
+        if method is not None:
+            self._answered(method)
         self.breaker.record_success(now, last_resort=last_resort, sent_at=sent_at)
         self.hedge_losses = self._unsafe_in_a_row = 0
         if not self.breaker.ejected:
             self.health.trust()
         self._note_trouble()
 
-    def record_loss(self, elapsed_seconds: float, now: float) -> None:
-        """Another node, asked later, was faster: this one had not answered after ``elapsed_seconds``."""
+    def record_loss(self, method: str, elapsed_seconds: float, now: float, *, is_light: bool) -> None:
+        """Another node, asked later, was faster: this one had not answered after ``elapsed_seconds``.
+
+        ``is_light``: what every node answers at once, so that the time tells how far the node is.
+        """
         average = self.latency.average_seconds
-        if average is not None and elapsed_seconds > average:
+        if is_light and average is not None and elapsed_seconds > average:
             self.latency.observe(elapsed_seconds)
+        self.avoidance.record_loss(method, now)
+        self.is_particular = True
         self._count_loss(f"{HEDGE_LOSSES} times in a row another node answered first", now)
 
     def record_silence(self, now: float) -> None:
@@ -242,32 +249,36 @@ class Node:
             self._slow_until = now + SLOW_SECONDS
         self._note_trouble()
 
-    def record_late_answer(self) -> None:
+    def record_late_answer(self, method: str) -> None:
         """It answered after all: slow, but not hanging."""
         self.hedge_losses = 0
+        self._answered(method)
         self._note_trouble()
 
     def record_unsupported(self, method: str, now: float) -> None:
         """The node said that it does not have the method."""
-        self.unsupported.pop(method, None)
-        if len(self.unsupported) >= MAX_UNSUPPORTED:
-            del self.unsupported[next(iter(self.unsupported))]  # the oldest
-        self.unsupported[method] = now + UNSUPPORTED_SECONDS
+        self.avoidance.record_unsupported(method, now)
         self.is_particular = True
+
+    def _answered(self, method: str) -> None:
+        if self.avoidance.watches:
+            self.avoidance.record_answer(method)
+            self.is_particular = self.bucket is not None or bool(self.avoidance)
 
     def expire(self, now: float) -> None:
         """Forget what is too old to go by: failures, and methods that were not there."""
         self.breaker.expire(now)
-        if self.unsupported:
-            self.unsupported = {method: until for method, until in self.unsupported.items() if until > now}
-            self.is_particular = self.bucket is not None or bool(self.unsupported)
+        if self.avoidance:
+            self.avoidance.expire(now)
+            self.is_particular = self.bucket is not None or bool(self.avoidance)
         self._note_trouble()
 
     def _note_trouble(self) -> None:
         self.suspect = self.health.suspicion is not None
         self.ejected = self.breaker.ejected
         in_a_row = self.hedge_losses or self._unsafe_in_a_row
-        self.troubled = self.suspect or self.ejected or self.breaker.failing or in_a_row > 0
+        silent = self.avoidance.watches
+        self.troubled = self.suspect or self.ejected or self.breaker.failing or in_a_row > 0 or silent
 
     def learn_version(self, client_version: str) -> None:
         """What the node calls itself, which tells whose dialect of errors it speaks."""
@@ -306,10 +317,6 @@ class Node:
         if not self.config.check_chain_id:
             return True
         return self.chain_id is not None and self.chain_id == expected
-
-    def lacks(self, method: str, now: float) -> bool:
-        """Whether the node said lately that it does not have a method."""
-        return self.unsupported.get(method, 0.0) > now
 
     def has_room(self, now: float) -> bool:
         """Whether one request more may be sent to it now."""

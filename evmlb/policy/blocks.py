@@ -89,10 +89,41 @@ def block_reference(method: str, params: Raw) -> BlockReference | None:
     return _range_reference(value) if method in TAKES_RANGE else _object_reference(value)
 
 
+def _range_object(method: str, params: Raw) -> _Object | None:
+    """The first parameter, if it is the object that bounds a range."""
+    if method not in TAKES_RANGE or len(params) > MAX_PARAMS_BYTES:
+        return None
+    try:
+        value = _decode_value(_decode_params(params).first)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, _Object) else None
+
+
 def named_block(method: str, params: Raw) -> int | None:
     """The highest block number that a call needs; ``None`` if it names none by number. Costs one reference."""
     reference = block_reference(method, params)
     return None if reference is None else reference.number
+
+
+def range_width(method: str, params: Raw, chainhead: int | None) -> int | None:
+    """How many blocks a call for a range looks at; ``None`` where that cannot be told.
+
+    A tag that moves counts as the chainhead. Costs 2 us.
+    """
+    value = _range_object(method, params)
+    if value is None:
+        return None
+    if value.block_hash is not None:
+        return 1
+    first, last = (_height(_end_reference(end), chainhead) for end in (value.from_block, value.to_block))
+    return None if first is None or last is None else max(1, last - first + 1)
+
+
+def _height(reference: BlockReference | None, chainhead: int | None) -> int | None:
+    if reference is None or not reference.tag:
+        return None if reference is None else reference.number
+    return 0 if reference.tag == "earliest" else chainhead
 
 
 def reads_own_writes(method: str, params: Raw) -> bool:

@@ -8,7 +8,7 @@ The network's order says which nodes may serve, best first. What one exchange ad
   else while that node is well;
 * a call that names a block goes, within the serving tier, to a node which is known to have it;
 * a strategy that shares has its say on the first attempt; later ones go down the order;
-* a node that said it lacks the method is left out, unless all did;
+* a node that said it lacks the method, or that is silent on it, is left out, unless all are;
 * whoever was tried is not asked again; when all were, the ejected ones are what is left.
 
 A node that is full is still eligible: whether to pass it over or to wait for it is the caller's question.
@@ -95,8 +95,8 @@ class Choices:
 
     def _preferred(self, exchange: Exchange, call: Call, nodes: tuple[Node, ...], now: float) -> tuple[Node, ...]:
         """The same nodes, those first that are likelier to have what the call asks for."""
-        if any(node.unsupported for node in nodes):
-            able = tuple(node for node in nodes if not node.lacks(call.method, now))
+        if any(node.avoidance for node in nodes):
+            able = tuple(node for node in nodes if not node.avoidance.covers(call.method, now))
             nodes = able or nodes
         top = self._network.top
         if any(node.reached < top for node in nodes):

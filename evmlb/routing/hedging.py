@@ -1,15 +1,21 @@
 """Asking a second node when the first takes longer than it should, and what becomes of those that lose.
 
-How long an answer should take is the 95th percentile of the method's own answers (:mod:`evmlb.policy.pace`); until
-then a hedge costs nothing, as the same sweep that watches deadlines sees to it. Only fast calls are hedged: they are
-safe to ask twice, and cheap. A budget keeps slow times from doubling the load, and a node in trouble is no rival.
+How long an answer should take is the 98th percentile of such calls (:mod:`evmlb.policy.pace`); until then a hedge
+costs nothing, as the same sweep that watches deadlines sees to it. Every call that may be repeated is hedged, batches
+and raw transactions too, because a node can hang on any of them; what is left out is bound to one node: filters, and
+what a client reads of its own writes. Three things keep slow times from doubling the load: a budget of all hedges, a
+limit of slow calls that are under way twice, and that a node in trouble is no rival.
+
+A node that is known to be silent on a method (:mod:`evmlb.policy.avoidance`) most likely owes many answers. Those are
+asked elsewhere without a charge to the budget, but as few at a time as slow calls are.
 
 The one that loses is not cut off at once: its answer is most likely on the way, and taking it keeps the connection.
 It is given ``DRAIN_SECONDS`` and ``DRAIN_BYTES`` for that (:class:`evmlb.exchange.Drain`). What its slowness says:
 
-* its latency counts, so that a node that became slow loses its place;
-* three such losses without an answer between make it suspect;
-* not to answer in the time of grace either, when another node did, counts against it like a failure.
+* of a light call (fast by its class, and by itself): its latency counts, so that a node that became slow loses its
+  place, and not to answer in the time of grace either, when another node did, counts against it like a failure;
+* of any call: three such losses without an answer between make it suspect, and three of one method make that method
+  avoided there. How long a slow call takes depends on what it asks, so it proves no more than that.
 
 A node asked *after* the winner lost nothing: it had less time.
 """
@@ -23,18 +29,22 @@ from evmlb.config.schema import HedgeConfig
 from evmlb.events import Events
 from evmlb.exchange import DRAIN_SECONDS, EARLY, Attempt, Drain, Exchange, InFlight
 from evmlb.interfaces import Sink, Upstream
+from evmlb.methods import FAST, SLOW
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.budget import Budget
-from evmlb.policy.pace import Pace, Paces
+from evmlb.policy.pace import Pace, Paces, is_heavy, pace_name
 from evmlb.routing.choosing import Choices
+from evmlb.routing.learning import uses_filter
 from evmlb.routing.recording import note
 from evmlb.routing.transactions import is_raw
 from evmlb.stats import NetworkStats
 
 SILENT_SECONDS = 0.3
 """A node that owes an answer for so long, where nobody else may be asked, has been silent. As with lost hedges, only
-several of these with no answer between say something of the node."""
+several of these with no answer between say something of the node. A slow call is late when it is by its own pace."""
+LOOK_AGAIN_SECONDS = 0.1
+"""While nobody else can be asked for a late answer, it is looked for somebody as often as this."""
 
 
 class Ways(Protocol):
@@ -59,6 +69,7 @@ class Hedging:
         upstreams: Sequence[Upstream],
         in_flight: InFlight,
         choices: Choices,
+        first_byte_seconds: Sequence[float],
         ways: Ways,
         publish: Callable[[Events], None],
     ) -> None:
@@ -71,7 +82,8 @@ class Hedging:
         self._choices = choices
         self._ways = ways
         self._publish = publish
-        self._first_byte_seconds = min(network.config.rpc_timeout_seconds, network.config.request_timeout_seconds)
+        self._first_byte_seconds = first_byte_seconds  # by class
+        self._twice: set[Exchange] = set()  # slow ones, and those of silent nodes, that more than one node is asked for
         self.budget = Budget(config.budget_percent, config.budget_min_per_second)
         self.paces = Paces(config)
         self.enabled = config.enabled and len(network.nodes) > 1
@@ -80,13 +92,18 @@ class Hedging:
         """About once a second."""
         self.budget.tick(total_requests, now)
         self.paces.tick()
+        self._forget_ended()
 
     def pace_of(self, exchange: Exchange) -> Pace | None:
         """The pace by which to tell that an answer is late; None where none is asked for beside it."""
         call = exchange.call
-        if call is None or call.members is not None or exchange.hedges >= self._config.max_hedges or exchange.is_bound:
+        if call is None or exchange.hedges >= self._config.max_hedges or exchange.is_bound:
             return None
-        return self.paces.of(call.method)
+        if exchange.klass is FAST and call.members is None:
+            return self.paces.of(call.method)
+        if not exchange.repeatable or uses_filter(call):
+            return None
+        return self.paces.of(pace_name(call, self._network.chainhead), heavy=is_heavy(call))
 
     # an answer is late
 
@@ -96,15 +113,24 @@ class Hedging:
         Where there is none to ask, look again later: the silent one may be known by then to be in trouble.
         """
         exchange, pace, now = attempt.exchange, attempt.pace, self._table.now()
-        attempt.wait(self._first_byte_seconds)
+        attempt.wait(self._first_byte_seconds[exchange.klass])
         node = self._rival(exchange, now)
         if node is not None:
             note(exchange, self._network, now, "hedged", node.name)
             self._ways.send(exchange, node, now)
         elif pace is not None and now + pace.delay_seconds < attempt.deadline:
-            attempt.stage, attempt.deadline = EARLY, now + pace.delay_seconds
-            if now - attempt.sent_at >= SILENT_SECONDS > now - attempt.sent_at - pace.delay_seconds:
-                self._publish(self._network.record_silence(attempt.node, now))
+            self._look_again(attempt, pace, now)
+
+    def _look_again(self, attempt: Attempt, pace: Pace, now: float) -> None:
+        """Nobody else can be asked now: look later, and count the silence once."""
+        pause = min(pace.delay_seconds, LOOK_AGAIN_SECONDS)
+        attempt.stage, attempt.deadline = EARLY, now + pause
+        waited = now - attempt.sent_at
+        if not attempt.silent and waited >= max(
+            SILENT_SECONDS, 0 if _is_light(attempt.exchange) else pace.delay_seconds
+        ):
+            attempt.silent = True
+            self._publish(self._network.record_silence(attempt.node, now))
 
     def _rival(self, exchange: Exchange, now: float) -> Node | None:
         """The node to ask as well, if there is one and the budget has room for it; it is spent then.
@@ -116,13 +142,40 @@ class Hedging:
         node = self._choices.rival(exchange, now, across_tiers=across_tiers)
         if node is None:
             return None
-        if not self.budget.may_spend(self._stats.requests + self._stats.in_flight, now):
+        if not self._affords(exchange, now):
             self._stats.hedges_denied += 1
             return None
-        self.budget.spend(now)
         exchange.hedges += 1
         self._stats.hedges += 1
         return node
+
+    def _affords(self, exchange: Exchange, now: float) -> bool:
+        """Whether one node more may be asked for this; it is charged then."""
+        call = exchange.call
+        owed = call is not None and all(
+            attempt.node.avoidance.is_silent(call.method, now) for attempt in exchange.under_way
+        )
+        if (owed or not _is_light(exchange)) and not self._may_double(exchange):
+            return False
+        if owed:
+            return True
+        if not self.budget.may_spend(self._stats.requests + self._stats.in_flight, now):
+            self._twice.discard(exchange)
+            return False
+        self.budget.spend(now)
+        return True
+
+    def _may_double(self, exchange: Exchange) -> bool:
+        """Whether so few of these are under way twice that one more may be; it is counted then."""
+        if len(self._twice) >= self._config.max_slow:
+            self._forget_ended()
+        if exchange not in self._twice and len(self._twice) >= self._config.max_slow:
+            return False
+        self._twice.add(exchange)
+        return True
+
+    def _forget_ended(self) -> None:
+        self._twice = {exchange for exchange in self._twice if exchange.rivals}
 
     # one has won
 
@@ -134,7 +187,7 @@ class Hedging:
         note(exchange, self._network, now, "won", attempt.node.name)
         self._stats.hedges_won += any(other.sent_at < attempt.sent_at for other in others)
         # every node is to have a transaction that is broadcast
-        grace = self._first_byte_seconds if is_raw(exchange) else DRAIN_SECONDS
+        grace = self._first_byte_seconds[exchange.klass] if is_raw(exchange) else DRAIN_SECONDS
         for other in others:
             self._lose(other, attempt, now, grace)
 
@@ -145,7 +198,8 @@ class Hedging:
         asked_first = loser.sent_at < winner.sent_at
         self._stats.failed[node.index, loser.exchange.klass, "lost"] += 1
         if asked_first:
-            self._publish(self._network.record_loss(node, now - loser.sent_at, now))
+            elapsed, is_light = now - loser.sent_at, _is_light(loser.exchange)
+            self._publish(self._network.record_loss(node, _method(loser.exchange), elapsed, now, is_light=is_light))
 
         def over(answered: bool) -> None:
             self._drained(loser, answered=answered, asked_first=asked_first)
@@ -157,10 +211,20 @@ class Hedging:
         node = loser.node
         self._ways.vacated(node)
         if answered:
-            node.record_late_answer()
-        elif asked_first:
+            node.record_late_answer(_method(loser.exchange))
+        elif asked_first and _is_light(loser.exchange):
             reason, now = "no answer long after another node had given one", self._table.now()
             self._publish(self._network.record_failure(node, reason, now, proven=True, sent_at=loser.sent_at))
+
+
+def _method(exchange: Exchange) -> str:
+    return "" if exchange.call is None else exchange.call.method
+
+
+def _is_light(exchange: Exchange) -> bool:
+    """Whether every node in good standing answers this at once; raw transactions as well."""
+    call = exchange.call
+    return call is not None and exchange.klass is not SLOW and call.members is None
 
 
 def _drain(upstream: Upstream, loser: Attempt, table: InFlight, deadline: float, over: Callable[[bool], None]) -> bool:

@@ -85,7 +85,12 @@ class Router:
         self._learner = learner
         self._choices = Choices(network, learner, chooser)
         self._waiting = Waiting(network, self.stats, in_flight, self._choices, self)
-        self._hedging = Hedging(network, self.stats, upstreams, in_flight, self._choices, self, publish)
+        self._whole = _by_class(config.request_timeout_seconds, config.slow_request_timeout_seconds)
+        first_byte = _by_class(config.rpc_timeout_seconds, config.slow_timeout_seconds)
+        self._first_byte = tuple(map(min, first_byte, self._whole))
+        self._hedging = Hedging(
+            network, self.stats, upstreams, in_flight, self._choices, self._first_byte, self, publish
+        )
         self._hedges = self._hedging.enabled
         self.paces = self._hedging.paces
         self.prioritises = config.priority_queue.enabled
@@ -103,9 +108,6 @@ class Router:
             debug,
         )
         self._transactions = Transactions(in_flight, upstreams, learner, self._failing, self)
-        self._whole = _by_class(config.request_timeout_seconds, config.slow_request_timeout_seconds)
-        first_byte = _by_class(config.rpc_timeout_seconds, config.slow_timeout_seconds)
-        self._first_byte = tuple(map(min, first_byte, self._whole))
         self._stream_idle = config.stream_idle_timeout_seconds
         self._is_local = tuple(node.role is Role.LOCAL for node in network.nodes)
 
@@ -171,7 +173,7 @@ class Router:
     def send(self, exchange: Exchange, node: Node, now: float) -> None:
         """Ask a node."""
         attempt = Attempt(self, exchange, node, now)
-        if self._hedges and exchange.klass is FAST:
+        if self._hedges:
             attempt.pace = self._hedging.pace_of(exchange)
         if attempt.pace is not None:
             attempt.stage = EARLY
@@ -256,7 +258,8 @@ class Router:
             attempt.pace.observe(now - attempt.sent_at)
         self.done(exchange, now, "answered")
         if node.troubled:
-            self._publish(self.network.record_success(node, now, sent_at=attempt.sent_at))
+            method = None if exchange.call is None else exchange.call.method
+            self._publish(self.network.record_success(node, now, sent_at=attempt.sent_at, method=method))
         if exchange.blamed:
             self._conclude_well(exchange, node, now)
 

@@ -198,6 +198,9 @@ class EveryKey(SynchronousTestCase):
             min_delay_seconds=0.01,
             max_delay_seconds=0.02,
             first_delay_seconds=0.03,
+            heavy_max_delay_seconds=0.04,
+            heavy_first_delay_seconds=0.05,
+            max_slow=6,
             max_hedges=1,
             budget_percent=0.5,
             budget_min_per_second=0.0,
@@ -342,6 +345,7 @@ class Meaning(SynchronousTestCase):
         """The longest hedge delay is not below the shortest, nor is the first outside both, when only one is given."""
         longer = network(with_network("hedge: {min_delay: 3s}")).hedge
         self.assertEqual((longer.max_delay_seconds, longer.first_delay_seconds), (3.0, 3.0))
+        self.assertEqual((longer.heavy_max_delay_seconds, longer.heavy_first_delay_seconds), (20.0, 3.0))
         shorter = network(with_network("hedge: {max_delay: 100ms}")).hedge
         self.assertEqual((shorter.min_delay_seconds, shorter.first_delay_seconds), (0.05, 0.1))
         self.assertEqual(network(with_network("hedge: {max_delay: 50ms}")).hedge.max_delay_seconds, 0.05)

@@ -1,4 +1,4 @@
-"""How long each method usually takes."""
+"""How long each kind of call usually takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config.schema import HedgeConfig
-from evmlb.policy.pace import FEWEST_ANSWERS, HALVING_TICKS, MAX_METHODS, Pace, Paces, Scale
+from evmlb.jsonrpc import Call, parse_call
+from evmlb.policy.pace import FEWEST_ANSWERS, HALVING_TICKS, MAX_METHODS, Pace, Paces, Scale, is_heavy, pace_name
 from tests.support import run_property
 
 RATIO = (2.0 / 0.05) ** (1 / 32)
@@ -40,7 +41,15 @@ class PaceTests(SynchronousTestCase):
 
     def test_fast(self) -> None:
         """A method whose answers take less than the shortest delay has that: an instant answer cannot be overtaken."""
-        self.assertEqual(told(paces(), *[0.002] * 95, *[1.5] * 5).delay_seconds, 0.05)
+        self.assertEqual(told(paces(), *[0.002] * 98, *[1.5] * 2).delay_seconds, 0.05)
+
+    def test_few_slow_ones(self) -> None:
+        """While few are known, half as much again as the longest of them holds, where that is more than the first."""
+        made = paces()
+        for seconds, delay in ((0.1, 0.3), (0.4, 0.6), (0.2, 0.6), (9.0, 2.0)):
+            pace = told(made, seconds)
+            self.assertAlmostEqual(pace.delay_seconds, delay)
+        self.assertFalse(pace.is_known)
 
     def test_slow(self) -> None:
         """A method whose answers take longer than the longest delay has that."""
@@ -55,10 +64,10 @@ class PaceTests(SynchronousTestCase):
             self.assertEqual(pace.delay_seconds, longest)
 
     def test_percentile(self) -> None:
-        """The delay is the time within which 95 % of the answers came, at most a bucket longer."""
-        delay = told(paces(), *[0.1] * 95, *[1.0] * 5).delay_seconds
+        """The delay is the time within which 98 % of the answers came, at most a bucket longer."""
+        delay = told(paces(), *[0.1] * 98, *[1.0] * 2).delay_seconds
         self.assertTrue(0.1 <= delay <= 0.1 * RATIO, delay)
-        delay = told(paces(), *[0.1] * 94, *[1.0] * 6).delay_seconds
+        delay = told(paces(), *[0.1] * 97, *[1.0] * 3).delay_seconds
         self.assertTrue(1.0 <= delay <= 1.0 * RATIO, delay)
 
     def test_ends_of_the_span(self) -> None:
@@ -139,6 +148,8 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(len(own), MAX_METHODS)
         self.assertNotIn(rest, own)
         self.assertIs(made.of("yet another"), rest)
+        self.assertIs(made.of("heavy", heavy=True), made.of("heavy as well", heavy=True))
+        self.assertIsNot(made.of("heavy", heavy=True), rest)
         self.assertIs(made.of("m0"), made.of("m0"))
         self.assertEqual(told(made, *[0.001] * 20, method="one more").delay_seconds, 0.05)
 
@@ -159,12 +170,12 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(len(made.known()), MAX_METHODS)
 
     def test_any_answers(self) -> None:
-        """For any answers the delay is their 95th percentile, clamped, and at most a bucket longer."""
+        """For any answers the delay is their 98th percentile, clamped, and at most a bucket longer."""
 
         @given(st.lists(st.floats(0, 4), min_size=FEWEST_ANSWERS, max_size=200))
         def check(answers: list[float]) -> None:
             delay = told(paces(), *answers).delay_seconds
-            needed = -(-95 * len(answers) // 100)
+            needed = -(-98 * len(answers) // 100)
             exact = min(2.0, max(0.05, sorted(answers)[needed - 1]))
             assert exact * (1 - 1e-9) <= delay <= exact * RATIO * (1 + 1e-9)
 
@@ -172,9 +183,68 @@ class PaceTests(SynchronousTestCase):
 
     def test_scale(self) -> None:
         """Every length of the span is in a bucket that ends behind it and begins before it."""
-        scale, rng = Scale(HedgeConfig()), random.Random(1)
+        scale, rng = Scale(0.05, 0.3, 2.0), random.Random(1)
         for _ in range(2000):
             seconds = 0.05 * 40 ** rng.random()
             bucket = scale.bucket(seconds)
             self.assertLessEqual(seconds, scale.upper_seconds(bucket) * (1 + 1e-9))
             self.assertGreaterEqual(seconds * RATIO * (1 + 1e-9), scale.upper_seconds(bucket))
+
+
+def call(method: str, params: str = "[]") -> Call:
+    return parse_call(b'{"jsonrpc":"2.0","id":1,"method":"%b","params":%b}' % (method.encode(), params.encode()))
+
+
+def batch(*methods: str) -> Call:
+    return parse_call(b"[" + b",".join(b'{"jsonrpc":"2.0","id":1,"method":"%b"}' % m.encode() for m in methods) + b"]")
+
+
+class KindTests(SynchronousTestCase):
+    def test_heavy(self) -> None:
+        """Logs, traces and methods that are not known are given longer than calls and what nodes have at hand."""
+        for method in ("eth_getBalance", "eth_call", "eth_estimateGas", "eth_sendRawTransaction"):
+            self.assertFalse(is_heavy(call(method)), method)
+        for method in ("eth_getLogs", "debug_traceTransaction", "trace_block", "vendor_report"):
+            self.assertTrue(is_heavy(call(method)), method)
+        self.assertFalse(is_heavy(batch("eth_call", "eth_getBalance")))
+        self.assertTrue(is_heavy(batch("eth_call", "eth_getLogs")))
+
+    def test_heavy_delays(self) -> None:
+        """Their first delay and their longest are others."""
+        made = paces()
+        pace = made.of("eth_getLogs", heavy=True)
+        self.assertEqual(pace.delay_seconds, 0.5)
+        self.assertEqual(told(made, *[60.0] * 20, method="eth_getLogs").delay_seconds, 20.0)
+
+    def test_of_a_method(self) -> None:
+        """A call has the pace of its method, whatever it asks."""
+        self.assertEqual(pace_name(call("eth_call", '[{"to":"0x0"},"latest"]'), 100), "eth_call")
+
+    def test_of_a_range(self) -> None:
+        """A range of blocks has a pace by its width, in steps of eight."""
+        for first, last, name in (
+            ("0x64", "0x64", "up to 1 blocks"),
+            ("0x64", "0x6b", "up to 8 blocks"),
+            ("0x64", "0x6c", "up to 64 blocks"),
+            ("earliest", "latest", "up to 512 blocks"),
+            ("0x1", "latest", "up to 64 blocks"),
+            ("0x64", "0x1", "up to 1 blocks"),
+            ("0x0", "0xffffff", "up to 16777216 blocks"),
+        ):
+            params = f'[{{"fromBlock":"{first}","toBlock":"{last}"}}]'
+            head = 64 if first == "0x1" else 99
+            self.assertEqual(pace_name(call("eth_getLogs", params), head), f"eth_getLogs {name}", params)
+        self.assertEqual(pace_name(call("eth_getLogs", "[{}]"), 9), "eth_getLogs up to 1 blocks")
+        block_hash = '[{"blockHash":"0x%s"}]' % ("ab" * 32)
+        self.assertEqual(pace_name(call("trace_filter", block_hash), None), "trace_filter up to 1 blocks")
+
+    def test_of_an_unknown_range(self) -> None:
+        """So has one that cannot be told, all of them the same."""
+        for params in ("[]", "[1]", '[{"fromBlock":"0x1"}]', '[{"fromBlock":"x"}]', "{}", '["latest"]'):
+            self.assertEqual(pace_name(call("eth_getLogs", params), None), "eth_getLogs of any width", params)
+
+    def test_of_a_batch(self) -> None:
+        """A batch has a pace by its length and its heaviest member."""
+        self.assertEqual(pace_name(batch(*["eth_getBalance"] * 8), 9), "batch up to 8 calls")
+        self.assertEqual(pace_name(batch("eth_getBalance", "eth_call"), 9), "slow batch up to 8 calls")
+        self.assertEqual(pace_name(batch(*["eth_getLogs"] * 9), 9), "heavy batch up to 64 calls")

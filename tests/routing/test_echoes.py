@@ -28,7 +28,7 @@ class EchoTests(RoutingTestCase):
         self.assertEqual((world.order, world.blames), ("ab", []))
         for node in world.nodes.values():
             self.assertFalse(node.limit.limited)
-            self.assertLessEqual(set(node.unsupported), set(unsupported))
+            self.assertLessEqual(set(node.avoidance.unsupported), set(unsupported))
         for spy in world.spies.values():
             spy.script.clear()
         client = world.submit()

@@ -40,7 +40,7 @@ class DelayTests(HedgingTestCase):
         self.assertEqual((world.router.stats.hedges, world.router.stats.hedges_won), (1, 1))
 
     def test_known(self) -> None:
-        """Once the method is known, after its 95th percentile, 50 ms at least."""
+        """Once the method is known, after its 98th percentile, 50 ms at least."""
         world = self.make("a b")
         self.teach(world)
         world.submit()
@@ -102,18 +102,73 @@ class DelayTests(HedgingTestCase):
 
 class WhetherTests(HedgingTestCase):
     def test_never(self) -> None:
-        """Slow and unsafe calls, batches and what is no call are asked of one node."""
+        """Unsafe calls, alone or in a batch, what uses a filter and what is no call are asked of one node."""
         for submit in (
-            {"method": "eth_call"},
             {"method": "eth_sendTransaction"},
-            {"method": "eth_sendRawTransaction"},
-            {"body": b'[{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}]'},
+            {"method": "eth_getFilterLogs", "params": b'["0x1"]'},
+            {"body": b'[{"jsonrpc":"2.0","id":1,"method":"eth_sendTransaction"}]'},
+            {"body": b'[{"jsonrpc":"2.0","id":1,"method":"eth_getFilterLogs","params":["0x1"]}]'},
             {"opaque": b"GET", "body": b""},
         ):
             world = self.make("a b")
             world.submit(**submit)  # type: ignore[arg-type]
             world.pass_time(3.0)
             self.assertEqual(world.sends, "a", submit)
+
+    def test_all_that_may_be_repeated(self) -> None:
+        """Slow calls, batches and raw transactions are hedged as well; logs and traces a little later."""
+        for seconds, submit in (
+            (0.3, {"method": "eth_call"}),
+            (0.3, {"method": "eth_estimateGas"}),
+            (0.3, {"method": "eth_sendRawTransaction"}),
+            (0.3, {"body": b'[{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}]'}),
+            (0.3, {"body": b'[{"jsonrpc":"2.0","id":1,"method":"eth_call"}]'}),
+            (0.5, {"method": "eth_getLogs", "params": b'[{"fromBlock":"0x1","toBlock":"0x9"}]'}),
+            (0.5, {"method": "debug_traceTransaction"}),
+        ):
+            world = self.make("a b")
+            client = world.submit(**submit)  # type: ignore[arg-type]
+            world.pass_time(seconds - 0.01)
+            self.assertEqual(world.sends, "a", submit)
+            world.pass_time(0.03)
+            self.assertEqual(world.sends, "ab", submit)
+            for name in "ba":
+                world.last(name).answer(b"[%b]" % RESULT if submit.get("body") else RESULT)
+            self.assertEqual((client.said, client.node), (["answer"], "b"), submit)
+            world.check_idle(self)
+
+    def test_slow_ones_at_a_time(self) -> None:
+        """So many slow calls are under way twice at one time, and others follow when these end."""
+        world = self.make("a b", hedge=HedgeConfig(max_slow=2))
+        clients = [world.submit("eth_call") for _ in range(5)]
+        world.pass_time(0.32)
+        self.assertEqual(world.sends.count("b"), 2)
+        world.pass_time(1.0)
+        self.assertEqual(world.sends.count("b"), 2)
+        for _ in range(3):
+            for sent in world.spies["b"].sent[sum(client.ended for client in clients) :]:
+                sent.result()
+            world.pass_time(0.12)
+        self.assertEqual([client.said for client in clients], [["answer"]] * 5)
+
+    def test_no_slow_ones(self) -> None:
+        """They can be left out, and light calls are hedged all the same."""
+        world = self.make("a b", hedge=HedgeConfig(max_slow=0))
+        world.submit("eth_call")
+        world.pass_time(3.0)
+        self.assertEqual(world.sends, "a")
+        world.submit()
+        world.pass_time(0.32)
+        self.assertEqual(world.sends, "aab")
+
+    def test_memory(self) -> None:
+        """What is over is not kept for the count of slow calls."""
+        world = self.make("a b")
+        world.submit("eth_call")
+        world.pass_time(0.32)
+        world.last("b").result()
+        world.router.tick(world.clock.seconds())
+        self.assertEqual(world.router._hedging._twice, set())
 
     def test_disabled(self) -> None:
         """It can be switched off."""
@@ -153,8 +208,10 @@ class WhetherTests(HedgingTestCase):
         world = self.make("a b", hedge=HedgeConfig(budget_min_per_second=1.0))
         for _ in range(20):
             world.submit()
-        world.pass_time(0.4)
+        world.pass_time(0.35)
         self.assertEqual((world.sends.count("b"), world.router.stats.hedges_denied), (10, 10))
+        world.pass_time(3.0)
+        self.assertEqual(world.sends.count("b"), 10)
 
 
 class OutcomeTests(HedgingTestCase):
@@ -321,6 +378,83 @@ class LoserTests(HedgingTestCase):
             self.lose(world)
             world.pass_time(0.52)
         self.assertEqual((world.nodes["a"].ejected, world.order), (True, "b"))
+
+
+class SilentOnAMethodTests(HedgingTestCase):
+    """A node that answers all but one method: nothing but the clients' own calls tells."""
+
+    def silence(self, world: World, calls: int = 3) -> None:
+        """So many calls that node a does not answer, and b does; balances are answered between."""
+        for _ in range(calls):
+            world.submit("eth_call")
+        world.pass_time(0.32)
+        for sent in world.spies["b"].sent[-calls:]:
+            sent.result()
+            world.submit()
+            world.last("a").result()
+
+    def test_avoided(self) -> None:
+        """The method goes elsewhere from the third on, at once, and all other calls stay."""
+        world = self.make("a b")
+        self.silence(world)
+        world.events.clear()
+        world.submit("eth_call")
+        world.submit()
+        self.assertEqual((world.sends, world.order), ("ba", "ab"))
+        self.assertEqual(world.blames, [])
+
+    def test_not_a_failure(self) -> None:
+        """A slow call proves nothing against its node, even if it is never answered."""
+        world = self.make("a b")
+        self.silence(world, 8)
+        world.pass_time(1.0)
+        self.assertEqual((world.blames, world.nodes["a"].ejected), ([], False))
+
+    def test_tried_again(self) -> None:
+        """After five seconds one call is sent there again: its answer ends it."""
+        world = self.make("a b")
+        self.silence(world)
+        world.pass_time(5.1, step=0.1)
+        world.poll()
+        world.events.clear()
+        world.submit("eth_call")
+        self.assertEqual(world.sends, "a")
+        world.last("a").result()
+        self.assertEqual(world.nodes["a"].avoidance.silent_methods(world.clock.seconds()), [])
+        self.assertFalse(world.nodes["a"].is_particular)
+
+    def test_late_answer(self) -> None:
+        """An answer that comes too late shows that it does not hang."""
+        world = self.make("a b")
+        for _ in range(2):
+            world.submit("eth_call")
+        world.pass_time(0.32)
+        for sent in world.spies["b"].sent:
+            sent.result()
+        world.last("a").result()
+        self.assertFalse(world.nodes["a"].avoidance)
+
+    def test_what_it_owes(self) -> None:
+        """What it owes is asked elsewhere in spite of a budget that is spent, a few at a time."""
+        world = self.make("a b", hedge=HedgeConfig(budget_min_per_second=0.5, max_slow=10))
+        clients = [world.submit("eth_call") for _ in range(40)]
+        world.pass_time(0.32)
+        self.assertEqual(world.sends.count("b"), 5)
+        for _ in range(9):
+            for sent in world.spies["b"].sent[sum(client.ended for client in clients) :]:
+                sent.result()
+            world.pass_time(0.12)
+        self.assertEqual([client.said for client in clients], [["answer"]] * 40)
+
+    def test_everybody_is(self) -> None:
+        """Where all nodes are silent on a method, all are asked for it."""
+        world = self.make("a b")
+        for node in world.nodes.values():
+            for _ in range(3):
+                node.avoidance.record_loss("eth_call", 0.0)
+            node.is_particular = True
+        world.submit("eth_call")
+        self.assertEqual(world.sends, "a")
 
 
 class SilentTierTests(HedgingTestCase):
