@@ -18,7 +18,7 @@ TESTS ?= tests
 TRIAL = $(PY) -m twisted.trial -r $(REACTOR) $(if $(filter-out 1,$(JOBS)),-j $(JOBS))
 ARGS ?=
 
-.PHONY: help demo test lint format types docs layers bench bench-faults bench-overload bench-websocket chaos smoke parts clean distclean
+.PHONY: help demo test lint format types docs layers bench bench-faults bench-hedges bench-overload bench-websocket chaos smoke parts clean distclean
 
 help:
 	@echo 'make demo       chain, nodes and balancer, to look at (ARGS= for its options)'
@@ -30,6 +30,7 @@ help:
 	@echo 'make smoke      the demo, started, asked and stopped'
 	@echo 'make bench      speed, against others (ARGS= for its options)'
 	@echo 'make bench-faults    what clients see while a node misbehaves (ARGS= for its options);  make bench-overload'
+	@echo 'make bench-hedges    what asking a second node costs while all are well'
 	@echo 'make bench-websocket calls and subscriptions over WebSocket, against HAProxy (ARGS= for its options)'
 	@echo 'make chaos      2,000 simulated runs among faults (ARGS="--seed N --runs K")'
 	@echo 'make parts      fetch the real parts that tests need into .parts'
@@ -66,6 +67,9 @@ bench: $(VENV)/.has-run
 
 bench-faults: $(VENV)/.has-run
 	$(PY) bench/faults.py $(ARGS)
+
+bench-hedges: $(VENV)/.has-run
+	$(PY) bench/hedges.py $(ARGS)
 
 bench-overload: $(VENV)/.has-run
 	$(PY) bench/overload.py $(ARGS)

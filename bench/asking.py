@@ -14,7 +14,22 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
-from chain import FIRST_ID, GOOD, OLD, WRONG, judge, random_call, sending
+from chain import (
+    FIRST_ID,
+    GOOD,
+    OLD,
+    SEND,
+    WRONG,
+    call,
+    judge,
+    logs,
+    random_call,
+    raw_sending,
+    sending,
+    trace,
+)
+from ws_wire import Client as WebSocket
+from ws_wire import masked
 
 FAILED = "failed"
 """No result: an error of any kind, from a connection that ends to an error in JSON-RPC."""
@@ -75,22 +90,70 @@ class Question:
         return outcome, "" if outcome == GOOD else f"{outcome} result of {self.method}"
 
 
-Ask = Callable[[], Question]
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Questions that are sent as one array."""
+
+    members: tuple[Question, ...]
+
+    @property
+    def method(self) -> str:
+        return "batch"
+
+    @property
+    def params(self) -> list[Any]:
+        return []
+
+    @property
+    def body(self) -> bytes:
+        return b"[" + b",".join(member.body for member in self.members) + b"]"
+
+    def outcome(self, status: int, body: bytes, sent: float, ended: float) -> tuple[str, str]:
+        """The worst of its members' outcomes."""
+        try:
+            answers = {answer["id"]: orjson.dumps(answer) for answer in orjson.loads(body)}
+        except (ValueError, LookupError, TypeError):
+            return (WRONG if status == 200 else FAILED), f"HTTP {status}, no array: {body[:60]!r}"
+        if len(answers) != len(self.members):
+            return WRONG, f"{len(answers)} of {len(self.members)} answers"
+        outcomes = [each.outcome(status, answers.get(each.id, b"{}"), sent, ended) for each in self.members]
+        return max(outcomes, key=lambda outcome: OUTCOMES.index(outcome[0]))
+
+
+Ask = Callable[[], Question | Batch]
 """Makes up the next question."""
 
+_LENGTH_OF_A_BATCH = 5
+KINDS: dict[str, Callable[[random.Random], tuple[str, list[Any]]]] = {
+    "read": lambda rng: random_call(rng, time.monotonic()),
+    "unsafe": lambda rng: sending(f"0x{rng.getrandbits(64):016x}"),
+    "call": call,
+    "logs": lambda rng: logs(rng, time.monotonic()),
+    "trace": trace,
+    "raw": raw_sending,
+}
+"""What is asked: fast reads, what must not be sent twice, and what takes longer."""
+MIX = ("call",) * 45 + ("read",) * 40 + ("logs",) * 10 + ("raw",) * 3 + ("trace",) * 2
+"""What a provider's clients ask, roughly; for ``mix``."""
 
-def asker(seed: int, *, unsafe: bool) -> Ask:
-    """Questions with ids and parameters that no other asker has; the same seed asks the same."""
+
+def asker(seed: int, kind: str) -> Ask:
+    """Questions with ids and parameters that no other asker has; the same seed asks the same.
+
+    ``kind``: one of ``KINDS``, or ``mix``, or ``batch``: reads in batches of five.
+    """
     rng = random.Random(seed)
     number = FIRST_ID * (seed + 1)
 
-    def ask() -> Question:
+    def question() -> Question:
         nonlocal number
         number += 1
-        method, params = sending(f"0x{number:016x}") if unsafe else random_call(rng, time.monotonic())
-        return Question(number, method, params)
+        return Question(number, *KINDS["read" if kind == "batch" else rng.choice(MIX) if kind == "mix" else kind](rng))
 
-    return ask
+    def batch() -> Batch:
+        return Batch(tuple(question() for _ in range(_LENGTH_OF_A_BATCH)))
+
+    return batch if kind == "batch" else question
 
 
 class Client:
@@ -101,7 +164,7 @@ class Client:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, question: Question) -> Asked:
+    async def ask(self, question: Question | Batch) -> Asked:
         """Ask and wait; never fails."""
         sent = time.monotonic()
         status, retry_after = 0, False
@@ -114,7 +177,7 @@ class Client:
         else:
             outcome, words = question.outcome(status, body, sent, time.monotonic())
         seconds = time.monotonic() - sent
-        marker = question.params[0]["data"] if question.params and isinstance(question.params[0], dict) else ""
+        marker = question.params[0]["data"] if question.method == SEND else ""
         return Asked(sent, seconds, outcome, words, status, retry_after, marker)
 
     async def _exchange(self, body: bytes) -> tuple[int, bool, bytes]:
@@ -137,3 +200,49 @@ class Client:
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
+
+
+class WebSocketClient(Client):
+    """The same over a WebSocket: an answer has no status but its own."""
+
+    _socket: _Socket | None = None
+
+    async def _exchange(self, body: bytes) -> tuple[int, bool, bytes]:
+        if self._socket is None:
+            self._socket = _Socket()
+            loop = asyncio.get_running_loop()
+            await loop.create_connection(lambda: self._socket, self._address, self._port)
+            await self._socket.next()
+        self._socket.transport.write(masked(body))
+        return 200, False, await self._socket.next()
+
+    def close(self) -> None:
+        if self._socket is not None and self._socket.transport is not None:
+            self._socket.transport.abort()
+        self._socket = None
+
+
+class _Socket(WebSocket):
+    """A connection whose messages are waited for one by one; that it is open is the first."""
+
+    transport = None
+
+    def __init__(self) -> None:
+        super().__init__("/n0")
+        self._messages: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def next(self) -> bytes:
+        """The next message. Raises :class:`EOFError` where there will be none."""
+        message = await self._messages.get()
+        if not message:
+            raise EOFError("the connection ended")
+        return message
+
+    def opened(self) -> None:
+        self._messages.put_nowait(b"open")
+
+    def message(self, text: bytes) -> None:
+        self._messages.put_nowait(text)
+
+    def connection_lost(self, reason: Exception | None) -> None:
+        self._messages.put_nowait(b"")

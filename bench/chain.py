@@ -27,7 +27,10 @@ IN_STEP_BLOCKS = 10
 """A head this far behind is old. Nodes in step differ by none, evmlb allows five."""
 GOOD, OLD, WRONG = "good", "old", "wrong"
 READS = ("eth_getBalance", "eth_getTransactionCount", "eth_getBlockByNumber", "eth_blockNumber", "eth_chainId")
-SEND = "eth_sendTransaction"
+CALL, LOGS, TRACE = "eth_call", "eth_getLogs", "debug_traceTransaction"
+SEND, SEND_RAW = "eth_sendTransaction", "eth_sendRawTransaction"
+USUAL_SECONDS = {CALL: 0.01, LOGS: 0.05, TRACE: 0.15}
+"""What a node takes for these; for all others its latency alone."""
 FIRST_ID = 1_000_000
 """The ids of clients begin here; those of evmlb's polls are below."""
 
@@ -50,6 +53,28 @@ def random_call(rng: random.Random, now: float) -> tuple[str, list[Any]]:
     return method, []
 
 
+def call(rng: random.Random) -> tuple[str, list[Any]]:
+    """A call of a contract."""
+    return CALL, [{"to": f"0x{rng.getrandbits(160):040x}", "data": f"0x{rng.getrandbits(288):072x}"}, "latest"]
+
+
+def logs(rng: random.Random, now: float) -> tuple[str, list[Any]]:
+    """The logs of 100 blocks below the head."""
+    last = head_at(now) - 2 * BEHIND_BLOCKS - rng.randrange(BEHIND_BLOCKS)
+    ends = {"fromBlock": hex(last - 99), "toBlock": hex(last)}
+    return LOGS, [{**ends, "address": f"0x{rng.getrandbits(160):040x}"}]
+
+
+def trace(rng: random.Random) -> tuple[str, list[Any]]:
+    """The trace of a transaction."""
+    return TRACE, [f"0x{rng.getrandbits(256):064x}", {"tracer": "callTracer"}]
+
+
+def raw_sending(rng: random.Random) -> tuple[str, list[Any]]:
+    """A signed transaction, as far as these nodes look at it."""
+    return SEND_RAW, [f"0x02{rng.getrandbits(800):0200x}"]
+
+
 def sending(marker: str) -> tuple[str, list[Any]]:
     """A call that must not be carried out twice; ``marker`` (hex) tells it from all others."""
     return SEND, [{"from": "0x" + "1" * 40, "to": "0x" + "2" * 40, "data": marker}]
@@ -65,7 +90,13 @@ def result_of(method: str, params: list[Any], head: int) -> Any:
         return _block(int(params[0], 16), head)
     if method == SEND:
         return f"0x{_digest(params[0]['data'], 32).hex()}"
-    if method in READS:
+    if method == SEND_RAW:
+        return f"0x{_digest(params[0], 32).hex()}"
+    if method == LOGS:
+        return [{"address": params[0]["address"], "blockNumber": params[0]["toBlock"], "data": "0x" + "0" * 64}] * 20
+    if method == TRACE:
+        return {"type": "CALL", "input": params[0], "calls": [{"type": "STATICCALL", "output": params[0]}] * 20}
+    if method in READS or method == CALL:
         return hex(_state(method, params) << _HEAD_BITS | head)
     return {"eth_syncing": False, "net_peerCount": "0x10", "net_version": str(CHAIN_ID)}.get(method, "0x0")
 
@@ -75,7 +106,7 @@ def judge(method: str, params: list[Any], result: Any, sent: float, ended: float
     oldest, newest = head_at(sent) - IN_STEP_BLOCKS, head_at(ended)
     if method == "eth_getBlockByNumber" and result is None:
         return OLD
-    if method not in ("eth_blockNumber", "eth_getBalance", "eth_getTransactionCount"):
+    if method not in ("eth_blockNumber", "eth_getBalance", "eth_getTransactionCount", CALL):
         return GOOD if _without_time(result) == _without_time(result_of(method, params, newest)) else WRONG
     try:
         shown = int(result, 16)

@@ -14,7 +14,7 @@ import sys
 import time
 
 import uvloop
-from asking import FAILED, RECONNECT_SECONDS, Ask, Asked, Client, asker
+from asking import FAILED, KINDS, RECONNECT_SECONDS, Ask, Asked, Client, WebSocketClient, asker
 
 _TICK_SECONDS = 0.01
 
@@ -47,8 +47,9 @@ async def _run(options: argparse.Namespace) -> tuple[list[Asked], float]:
     print("ready", flush=True)
     until = time.monotonic() + options.seconds
     stall = asyncio.create_task(_longest_stall())
+    client, kind = (WebSocketClient, "read") if options.ask == "websocket" else (Client, options.ask)
     clients = (
-        _ask_on(Client(options.port, options.address), asker(number, unsafe=options.unsafe), until, asked)
+        _ask_on(client(options.port, options.address), asker(number, kind), until, asked)
         for number in range(options.clients)
     )
     await asyncio.gather(*clients)
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=7.0)
-    parser.add_argument("--unsafe", action="store_true", help="calls that must not be carried out twice")
+    parser.add_argument("--ask", default="read", choices=(*KINDS, "batch", "mix", "websocket"), help="what is asked")
     options = parser.parse_args()
     gc.freeze()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -8,8 +8,8 @@ twice is written to the journal as soon as it was received, whatever is answered
 and a file survives a SIGKILL.
 
 A fault turns a request into a :class:`Reply`: what is sent, when, and what becomes of the connection. All requests
-get it, polls too, with one exception: ``header not found`` is said of blocks and state only, so that polls find the
-node well.
+get it, polls too, with two exceptions: ``header not found`` is said of blocks and state only, and ``hangs-on-calls``
+befalls the calls of clients only, so that polls find the node well.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 
 import orjson
 import uvloop
-from chain import BEHIND_BLOCKS, FIRST_ID, SEND, head_at, result_of
+from chain import BEHIND_BLOCKS, FIRST_ID, SEND, USUAL_SECONDS, head_at, result_of
 
 SLOW_SECONDS = 2.0
 GARBAGE_BYTES = 512
@@ -114,6 +114,7 @@ FAULTS: dict[str, Callable[[Call], Reply]] = {
         http("503 Service Unavailable", b"try later\n", "text/plain", "Retry-After: 2\r\n"),
     ),
     "hangs": lambda call: Reply(b""),
+    "hangs-on-calls": lambda call: Reply(b"") if call.is_of_a_client else _healthy(call),
     "rpc-32603": lambda call: Reply(_error(call, -32603, "Internal error")),
     "header-not-found": _header_not_found,
     "html": lambda call: Reply(http("200 OK", _PAGE, "text/html")),
@@ -127,13 +128,15 @@ FAULTS: dict[str, Callable[[Call], Reply]] = {
 
 @dataclass(slots=True)
 class Node:
-    """What the connections share. ``latency_seconds`` passes before any reply.
+    """What the connections share. ``latency_seconds`` passes before any reply, and what its method usually takes;
+    where ``spread`` is above 0, times a factor whose logarithm is normal with that deviation.
 
     ``received``, ``busy`` and ``most_busy`` count requests of clients only.
     """
 
     latency_seconds: float
     journal: int  # a file descriptor
+    spread: float = 0.0
     fault: str = "healthy"
     received: Counter[str] = field(default_factory=Counter)
     busy: int = 0
@@ -149,6 +152,10 @@ class Node:
                 os.write(self.journal, f"{call.params[0]['data']}\n".encode())
         return FAULTS[self.fault](call)
 
+    def seconds_for(self, method: str) -> float:
+        """How long it takes to make up a reply."""
+        return USUAL_SECONDS.get(method, self.latency_seconds) * random.lognormvariate(0, self.spread)
+
     def end(self, call: Call) -> None:
         """Its reply is due."""
         self.busy -= call.is_of_a_client
@@ -159,6 +166,15 @@ class Node:
             return json.dumps({"received": self.received, "most_busy": self.most_busy})
         self.fault = line.removeprefix("become ")
         return "ok" if self.fault in FAULTS else f"there is no fault {self.fault}"
+
+
+def _joined(replies: list[Reply]) -> Reply:
+    """The reply to a batch: one array where each has a body of JSON-RPC, else what befalls the first."""
+    first = replies[0]
+    bodies = [reply.data.partition(b"\r\n\r\n")[2] for reply in replies]
+    if first.ending is not Ending.KEEP or not all(body[:1] == b"{" for body in bodies):
+        return first
+    return replace(first, data=http("200 OK", b"[" + b",".join(bodies) + b"]"))
 
 
 class Connection(asyncio.Protocol):
@@ -183,13 +199,18 @@ class Connection(asyncio.Protocol):
 
     def _received(self, body: bytes) -> None:
         asked = orjson.loads(body)
-        call = Call(asked["id"], asked["method"], asked.get("params", []))
-        reply = self._node.begin(call)
-        pause = self._node.latency_seconds + reply.delay_seconds
-        asyncio.get_running_loop().call_later(pause, self._send, call, reply)
+        calls = [
+            Call(one["id"], one["method"], one.get("params", []))
+            for one in (asked if isinstance(asked, list) else [asked])
+        ]
+        replies = [self._node.begin(call) for call in calls]
+        reply = _joined(replies) if isinstance(asked, list) else replies[0]
+        pause = max(self._node.seconds_for(call.method) for call in calls) + reply.delay_seconds
+        asyncio.get_running_loop().call_later(pause, self._send, calls, reply)
 
-    def _send(self, call: Call, reply: Reply) -> None:
-        self._node.end(call)
+    def _send(self, calls: list[Call], reply: Reply) -> None:
+        for call in calls:
+            self._node.end(call)
         if self._transport.is_closing():
             return
         if reply.data:
@@ -203,7 +224,7 @@ class Connection(asyncio.Protocol):
 
 async def _serve(options: argparse.Namespace) -> None:
     journal = os.open(options.journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    node = Node(options.latency_ms / 1000, journal)
+    node = Node(options.latency_ms / 1000, journal, options.spread)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(node), sock=_listening(options.address, options.port))
     orders = asyncio.StreamReader()
@@ -228,6 +249,7 @@ def main() -> None:
     parser.add_argument("address")
     parser.add_argument("port", type=int)
     parser.add_argument("--latency-ms", type=float, default=3.0, help="before every answer")
+    parser.add_argument("--spread", type=float, default=0.0, help="of what answers take: 0.5 is usual, 1 is wild")
     parser.add_argument("--journal", required=True, help="the file for calls that must not be carried out twice")
     options = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

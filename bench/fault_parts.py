@@ -113,12 +113,13 @@ class Child:
 class Node:
     """A node at an address of its own, so that no connection can take its port while it is away."""
 
-    def __init__(self, number: int, folder: Path, latency_ms: float) -> None:
+    def __init__(self, number: int, folder: Path, latency_ms: float, spread: float = 0.0) -> None:
         self.address = f"127.0.0.{number + 2}"
         self.port = free_port()
         self.journal = folder / f"journal-{number}"
         self._log = folder / f"node-{number}.log"
         self._latency_ms = latency_ms
+        self._spread = spread
         self.start()
 
     @property
@@ -129,6 +130,7 @@ class Node:
     def start(self) -> None:
         """Start it, or again; returns when it listens."""
         where = [self.address, str(self.port), "--journal", str(self.journal), "--latency-ms", str(self._latency_ms)]
+        where += ["--spread", str(self._spread)]
         command = [sys.executable, str(HERE / "fault_node.py"), *where]
         self.child = Child(f"node {self.name}", command, self._log, talks=True)
         self.child.hear()
@@ -189,6 +191,12 @@ class Balancer:
         except OSError:
             return []
 
+    def total(self, name: str) -> float:
+        """The sum of a metric over its series."""
+        with urlopen(f"http://127.0.0.1:{self._admin_port}/metrics", timeout=5) as page:
+            lines = page.read().decode().splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
     def tracebacks(self) -> int:
         """How many there are in its log."""
         return self._log.read_text(errors="replace").count("Traceback (most recent")
@@ -216,10 +224,13 @@ def network_of(nodes: Sequence[Node], roles: Sequence[str], more: str = "") -> s
 class Scene:
     """Nodes, one per role, and evmlb before them; ``tree`` is the checkout whose evmlb it is."""
 
-    def __init__(self, tree: Path, roles: Sequence[str], *, latency_ms: float = 3.0, more: str = "") -> None:
+    def __init__(
+        self, tree: Path, roles: Sequence[str], *, latency_ms: float = 3.0, spread: float = 0.0, more: str = ""
+    ) -> None:
         self._tree = tree
         self._roles = roles
         self._latency_ms = latency_ms
+        self._spread = spread
         self._more = more
         self._stack = ExitStack()
 
@@ -228,7 +239,7 @@ class Scene:
             self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="evmlb-faults-")))
             self.nodes: list[Node] = []
             for number in range(len(self._roles)):
-                node = Node(number, self.folder, self._latency_ms)
+                node = Node(number, self.folder, self._latency_ms, self._spread)
                 self._stack.callback(node.end)
                 self.nodes.append(node)
             self.balancer = Balancer(self._tree, self.folder, network_of(self.nodes, self._roles, self._more))

@@ -30,12 +30,13 @@ _PACKAGES = ("Twisted", "uvloop", "httptools", "msgspec", "orjson")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One fault of the table. ``unsafe``: with calls that must not be carried out twice instead of reads."""
+    """One fault of the table. ``ask``: what clients ask meanwhile; ``slack_seconds``: what may be waited for more."""
 
     name: str
     fault: str
     what: str
-    unsafe: bool = False
+    ask: str = "read"
+    slack_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +154,10 @@ class Table:
 
 
 def demanding(figures: Figures, limit_seconds: float | None) -> Figures:
-    """The same, with a limit."""
-    return replace(figures, limit_seconds=limit_seconds)
+    """The same, with a limit, and the slack that its column has."""
+    return replace(
+        figures, limit_seconds=None if limit_seconds is None else limit_seconds + figures.column.slack_seconds
+    )
 
 
 def as_text(table: Table) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from chain import CALL, LOGS, TRACE, USUAL_SECONDS
 from fault_parts import Child, Node, Scene, asked_and_rest
 from fault_table import WAIT_SECONDS, Column, Figures, Run, Table, as_markdown, as_text, demanding, figures_of
 from parts import HERE, ROOT, PartFailed
@@ -42,8 +43,29 @@ COLUMNS = {
         Column("reset", "reset", "connection reset after the request"),
         Column("garbage", "garbage", "garbage instead of HTTP"),
         Column("behind", "behind", "100 blocks behind"),
-        Column("unsafe-killed", "killed", "killed; unsafe calls", unsafe=True),
-        Column("unsafe-reset", "reset", "reset after the request; unsafe calls", unsafe=True),
+        Column("hangs-on-calls", "hangs-on-calls", "hangs, but for polls"),
+        Column("unsafe-killed", "killed", "killed; unsafe calls", "unsafe"),
+        Column("unsafe-reset", "reset", "reset after the request; unsafe calls", "unsafe"),
+        *(
+            Column(
+                f"{ask}-{fault}", fault, f"{what}; {title}", ask, 3 * USUAL_SECONDS.get(method, 0.0) if slack else 0.0
+            )
+            for ask, title, method, slack in (
+                ("call", "eth_call", CALL, False),
+                ("logs", "eth_getLogs", LOGS, True),
+                ("trace", "traces", TRACE, True),
+                ("batch", "batches of five", "", False),
+                ("websocket", "reads over WebSocket", "", False),
+                ("raw", "raw transactions", "", False),
+            )
+            for fault, what in (
+                ("killed", "killed, started again"),
+                ("hangs", "hangs"),
+                ("hangs-on-calls", "hangs, but for polls"),
+                ("slow", "2 s more per answer"),
+                ("rpc-32603", "JSON-RPC -32603"),
+            )
+        ),
     )
 }
 
@@ -178,7 +200,7 @@ def _run(scene: Scene, column: Column, layout: Layout, plan: Plan) -> Run:
 def _start_clients(scene: Scene, column: Column, layout: Layout, plan: Plan) -> Child:
     first = scene.nodes[0]
     address, port = (first.address, first.port) if layout.direct else ("127.0.0.1", scene.balancer.port)
-    how = ["--clients", str(CLIENTS), "--seconds", str(plan.seconds), *(["--unsafe"] if column.unsafe else [])]
+    how = ["--clients", str(CLIENTS), "--seconds", str(plan.seconds), "--ask", column.ask]
     return scene.client("fault_client.py", address, str(port), *how)
 
 

@@ -61,7 +61,7 @@ class Crowd:
 
 
 async def _run(options: argparse.Namespace) -> Crowd:
-    crowd = Crowd(options.address, options.port, asker(0, unsafe=False))
+    crowd = Crowd(options.address, options.port, asker(0, "read"))
     rng = random.Random(1)
     print("ready", flush=True)
     due = time.monotonic()
