@@ -30,6 +30,11 @@ DRAIN_SECONDS = 0.5
 """What an answer that nobody needs any more may cost to keep its connection: beyond either the connection is closed."""
 
 
+QUICK_SECONDS = 0.5
+"""A kept connection that ends so soon after a request most likely ended before the node received it: its end was on the
+way. One that ends later had the request, and whatever became of that."""
+
+
 class Session:
     """What one client connection has seen, so that it is not shown an older state of the chain.
 
@@ -216,6 +221,10 @@ class Attempt:
         """There is no whole answer."""
         self._router.failed(self, fault, detail, sent)
 
+    def is_sent_anew(self) -> bool:
+        """Whether the end of its kept connection came too soon for the node to have the request; counted then."""
+        return self._router.sent_anew(self)
+
 
 class Drain:
     """Takes the answer of an attempt that lost to another one, so that its connection can be kept.
@@ -263,6 +272,10 @@ class Drain:
     def failed(self, fault: Fault, detail: str, sent: bool) -> None:
         """There is no answer."""
         self._end(answered=False)
+
+    def is_sent_anew(self) -> bool:
+        """Nobody waits for it."""
+        return False
 
     def out_of_time(self) -> None:
         """It has been waited for long enough."""

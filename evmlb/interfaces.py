@@ -103,6 +103,13 @@ class Sink(Protocol):
         """There is no whole answer. ``sent`` False: the node surely did not receive the request."""
         ...
 
+    def is_sent_anew(self) -> bool:
+        """A kept connection ended without a byte of an answer: whether the request goes out on another one.
+
+        Only asked of a sink that is ``repeatable``. True: it is, and counts as one more sending.
+        """
+        ...
+
 
 class Upstream(Protocol):
     """Sends requests to one node."""

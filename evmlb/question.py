@@ -81,6 +81,10 @@ class _Sink(ABC, Generic[T]):
         """There is no answer."""
         self._fail(AskFailed(fault, detail))
 
+    def is_sent_anew(self) -> bool:
+        """Our own questions may be asked twice, and have a time-out in any case."""
+        return True
+
     def _fire(self, result: T) -> None:
         if not self.answer.called:
             self.answer.callback(result)

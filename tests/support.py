@@ -276,6 +276,7 @@ class SinkSpy:
 
     flight: Any = None
     repeatable: bool = True
+    anew: bool = True  # whether it may be sent once more when a kept connection ends
     events: list[tuple[Any, ...]] = field(default_factory=list)
     body: bytes = b""
     head: Any = None
@@ -300,6 +301,9 @@ class SinkSpy:
 
     def failed(self, fault: Fault, detail: str, sent: bool) -> None:
         self.events.append(("failed", fault, sent))
+
+    def is_sent_anew(self) -> bool:
+        return self.anew
 
     @property
     def is_done(self) -> bool:

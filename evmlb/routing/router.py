@@ -27,7 +27,7 @@ from twisted.logger import Logger
 from evmlb.config.schema import Role
 from evmlb.errors import NO_NODE, RATE_LIMITED, Fault, Refusal
 from evmlb.events import Events
-from evmlb.exchange import EARLY, HELD, PAUSED, STREAMING, Attempt, Exchange, InFlight
+from evmlb.exchange import EARLY, HELD, PAUSED, QUICK_SECONDS, STREAMING, Attempt, Exchange, InFlight
 from evmlb.interfaces import AnswerHead, Upstream
 from evmlb.jsonrpc import is_plain_result
 from evmlb.methods import FAST, SLOW, UNSAFE, MethodClass
@@ -358,6 +358,16 @@ class Router:
     def failed(self, attempt: Attempt, fault: Fault, detail: str, sent: bool) -> None:
         """There is no whole answer. ``sent`` False: the node surely did not receive the request."""
         self._failing.ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
+
+    def sent_anew(self, attempt: Attempt) -> bool:
+        """A kept connection ended without a byte: whether the request goes out once more, to the same node."""
+        exchange, node, now = attempt.exchange, attempt.node, self._now()
+        if now - attempt.sent_at >= QUICK_SECONDS:
+            return False
+        exchange.attempts += 1
+        self.stats.failed[node.index, exchange.klass, "sent_anew"] += 1
+        note(exchange, self.network, now, "sent anew", node.name, "its kept connection had ended")
+        return True
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """End a request with an answer of our own."""

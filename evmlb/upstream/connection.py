@@ -7,8 +7,9 @@ It carries one request at a time, so whatever comes belongs to that one. Two way
   or by the connection's end. Pieces are held until the body is whole or outgrows ``hold_bytes``; from then on it is
   streamed.
 
-A kept connection that ends before the first byte of an answer was most likely closed before the request came: one that
-may be repeated goes back to the pool. A connection whose answer breaks the rules is closed, never used again.
+A kept connection that ends before the first byte of an answer may have been closed before the request came: one that
+may be repeated goes back to the pool, if its sink says that so soon an end means that. A connection whose answer breaks
+the rules is closed, never used again.
 
 This is the hot path: ``Connection.dataReceived`` and ``carry`` are measured by ``make bench``.
 """
@@ -122,10 +123,14 @@ class Connection:
             return
         if self._head is not None and self._left == UNTIL_CLOSE and reason.check(ConnectionDone):
             self._deliver(sink, self._head)
-        elif self._used and self._head is None and not self._kept and sink.repeatable and self._request is not None:
-            self._pool.wait(self._request)  # a kept connection that had died: the node did not see the request
+        elif self._had_died(sink) and self._request is not None and sink.is_sent_anew():
+            self._pool.wait(self._request)
         else:
             sink.failed(Fault.DISCONNECTED, "the node closed the connection before its answer was whole", True)
+
+    def _had_died(self, sink: Sink) -> bool:
+        """Whether this may be a kept connection that the node had closed before it saw the request."""
+        return self._used and self._head is None and not self._kept and sink.repeatable
 
     # the pool's side
 

@@ -34,6 +34,31 @@ class PathTests(RoutingTestCase):
         self.assertEqual((record["outcome"], record["node"], record["total_ms"]), ("answered", "b", 30.0))
         json.dumps(record)
 
+    def test_sent_anew(self) -> None:
+        """A request that goes out again as its kept connection had ended counts as sent twice, and the path says so."""
+        world = self.make("a b")
+        client = world.submit(explain=True)
+        world.clock.advance(0.4)
+        self.assertTrue(world.last("a").sink.is_sent_anew())
+        world.last("a").result()
+        assert client.exchange is not None
+        assert client.exchange.trail is not None
+        record = client.exchange.trail.record
+        assert record is not None
+        self.assertEqual(record["attempts"], 2)
+        self.assertEqual([step["what"] for step in record["steps"]], ["asked", "sent anew"])
+
+    def test_not_sent_anew(self) -> None:
+        """After half a second the node had the request: the next one is asked, and nothing is sent in secret."""
+        world = self.make("a b")
+        client = world.submit()
+        world.clock.advance(0.5)
+        self.assertFalse(world.last("a").sink.is_sent_anew())
+        world.last("a").fail(Fault.DISCONNECTED)
+        world.last("b").result()
+        assert client.exchange is not None
+        self.assertEqual((client.node, client.exchange.attempts), ("b", 2))
+
     def test_not_asked_for(self) -> None:
         """A request without a story leaves none."""
         world = self.make("a b")

@@ -441,6 +441,16 @@ class PoolTests(SynchronousTestCase):
         world.node.answer(answer())
         self.assertEqual(sink.body, RESULT)
 
+    def test_kept_connection_that_dies_late(self) -> None:
+        """One that ends when its sink knows that the node had the request is a failure, told at once."""
+        world = World()
+        world.send()
+        world.node.answer(answer())
+        sink = world.send()
+        sink.anew = False
+        world.node.end()
+        self.assertEqual((sink.events, len(world.dials)), ([("failed", Fault.DISCONNECTED, True)], 1))
+
     def test_dead_new_connection(self) -> None:
         """A new connection that dies is the node's failure, and so is one that dies within its answer."""
         world = World()
