@@ -18,11 +18,12 @@ TESTS ?= tests
 TRIAL = $(PY) -m twisted.trial -r $(REACTOR) $(if $(filter-out 1,$(JOBS)),-j $(JOBS))
 ARGS ?=
 
-.PHONY: help demo test lint format types docs layers bench bench-faults bench-hedges bench-overload bench-websocket chaos smoke parts clean distclean
+.PHONY: help demo test fuzz lint format types docs layers bench bench-faults bench-hedges bench-overload bench-websocket chaos smoke parts clean distclean
 
 help:
 	@echo 'make demo       chain, nodes and balancer, to look at (ARGS= for its options)'
 	@echo 'make test       all tests (TESTS=, REACTOR=, JOBS=)'
+	@echo 'make fuzz       the tests, with properties tried on examples that are new each time'
 	@echo 'make lint       ruff;  make format  lets it rewrite'
 	@echo 'make types      mypy'
 	@echo 'make docs       links and examples of the documentation'
@@ -41,6 +42,9 @@ demo: $(VENV)/.has-run
 
 test: $(VENV)/.has-test parts
 	$(TRIAL) $(TESTS)
+
+fuzz: $(VENV)/.has-test parts
+	EVMLB_FUZZ=1 $(TRIAL) $(TESTS)
 
 lint: $(VENV)/.has-lint
 	$(PY) -m ruff check .

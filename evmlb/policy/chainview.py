@@ -33,6 +33,8 @@ believed is decided elsewhere (:mod:`evmlb.policy.heads`): the view is told only
 
 The first head starts the view and is told to nobody: a subscription gives the blocks after it. ``history_blocks``
 before the first are asked for as well, not to be told, but so that an early reorg and an early resumption find them.
+Where no node gives one, it is asked for again at the next announcement, ``HISTORY_TRIES`` times in all: the only node in
+step may have answered nonsense, or the others may still have to catch up.
 
 Memory: ``keep`` blocks of the chain, as many abandoned ones, one path of at most ``keep + backfill_blocks`` for each
 source, and as much again until it is swept. A header is about 2 KB. An announcement takes 30 us with ten sources; the
@@ -50,6 +52,8 @@ from evmlb.policy.headers import Header
 
 MAX_ASKED = 4
 """So many ancestors are asked for at the same time, and one more of the history."""
+HISTORY_TRIES = 3
+"""After so many failures in a row the blocks before the first are taken to be nowhere."""
 
 _OUT_OF_REACH = (At.BEYOND, At.AGAINST)
 
@@ -73,6 +77,8 @@ class ChainView:
         "_backfill",
         "_floor",
         "_history",
+        "_history_failures",
+        "_history_rests",
         "_keep",
         "_refuted",
         "_sweep_at",
@@ -89,6 +95,8 @@ class ChainView:
         self._tree: BlockTree | None = None  # before the first head
         self._told_from = 0  # blocks of the chain below this number are history, which nobody was told of
         self._floor = 0  # history is fetched down to this number
+        self._history_failures = 0  # in a row
+        self._history_rests = False  # until the next announcement
         self._voices: dict[Hashable, Header] = {}
         self._asked: dict[str, Wanted] = {}
         self._refuted: list[Refuted] = []  # since the last change
@@ -114,6 +122,7 @@ class ChainView:
         voice = self._voices.get(source)
         if voice is not None and (voice.hash, voice.number) == (header.hash, header.number):
             return NOTHING
+        self._history_rests = False
         known = tree.remember(header)
         if known is None and not tree.has_on_chain(header.hash):
             self._silence(source, header, Why.CONFLICT)
@@ -140,8 +149,11 @@ class ChainView:
         for other in others:
             if self._is_in_a_gap(other.number):
                 self._tree.remember(other)
-        if self._asked.pop(header.hash, None) is not None:
+        asked = self._asked.pop(header.hash, None)
+        if asked is not None:
             self._tree.remember(header)
+            if asked.is_history:
+                self._history_failures = 0
         return self._settle(self._tree)
 
     def fetch_failed(self, block_hash: str) -> Change:
@@ -150,7 +162,10 @@ class ChainView:
         if self._asked.pop(block_hash, None) is None or tree is None or block_hash in tree:
             return NOTHING
         if tree.oldest.parent_hash == block_hash:
-            self._floor = tree.low
+            self._history_failures += 1
+            self._history_rests = True
+            if self._history_failures >= HISTORY_TRIES:
+                self._floor = tree.low
         for source, head in tuple(self._voices.items()):
             place = tree.place(head)
             if place.at is At.MISSING and place.lowest.parent_hash == block_hash:
@@ -204,6 +219,7 @@ class ChainView:
         self._tree = tree = BlockTree(head, self._keep)
         self._told_from = head.number
         self._floor = max(0, head.number - self._history)
+        self._history_failures, self._history_rests = 0, False
         for voice in self._voices.values():
             tree.remember(voice)
         return self._change(self._wants(tree, self._rivals(tree), supported=True), too_far=too_far)
@@ -267,7 +283,7 @@ class ChainView:
                 wanted[missing] = Wanted(missing, number, min(number, tree.tip.number + 1))
         parent = tree.oldest.parent_hash
         asks_history = any(asked.is_history for asked in self._asked.values())
-        if self._lacks_history(tree) and not asks_history and parent not in self._asked:
+        if self._lacks_history(tree) and not (asks_history or self._history_rests or parent in self._asked):
             wanted.setdefault(parent, Wanted(parent, tree.low - 1, self._floor, is_history=True))
         self._asked |= wanted
         return tuple(wanted.values())

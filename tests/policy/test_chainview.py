@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from hypothesis.stateful import run_state_machine_as_test as run_machine
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.policy.chainview import MAX_ASKED, ChainView
+from evmlb.policy.chainview import HISTORY_TRIES, MAX_ASKED, ChainView
 from evmlb.policy.changes import NOTHING, Change, Missed, Wanted, Why
 from evmlb.policy.headers import Header
 from tests.policy.chains import Subscriber, Tree, block_hash, header
@@ -290,9 +290,24 @@ class HistoryTests(Case):
         self.assertFalse(any(change.too_far or change.removed or change.added for change in changes))
 
     def test_not_there(self) -> None:
-        """Where the history cannot be had, it is not asked for again."""
+        """Where the history cannot be had, it is asked for again with the next announcements, three times in all."""
+        head = self.base
+        for _ in range(HISTORY_TRIES - 1):
+            self.assertEqual(self.view.fetch_failed(self.base.parent_hash), NOTHING)
+            head = self.mine(head)
+            self.assertEqual([wanted.hash for wanted in self.view.observe(A, head).wanted], [self.base.parent_hash])
         self.assertEqual(self.view.fetch_failed(self.base.parent_hash), NOTHING)
-        self.assertEqual(self.view.observe(A, self.mine(self.base)).wanted, ())
+        self.assertEqual(self.view.observe(A, self.mine(head)).wanted, ())
+
+    def test_there_later(self) -> None:
+        """A block of it that nobody gave at first, and that is given later, lets a reorg below the first head be told."""
+        self.view.fetch_failed(self.base.parent_hash)
+        [wanted] = self.view.observe(A, self.mine(self.base)).wanted
+        self.supply(Change(wanted=(wanted,)))
+        fork = self.tree.ancestor(self.base, 2)
+        changes = self.supply(self.view.observe(A, self.mine(fork, 5)))
+        self.assertEqual([change.too_far for change in changes], [False] * len(changes))
+        self.assertEqual(len([block for change in changes for block in change.added]), 5)
 
 
 class TooFarTests(Case):

@@ -367,6 +367,22 @@ def run_seed(machine: type[Sound], draws: dict[str, Draw], seed: int) -> None:
         raise AssertionError("\n".join((f"seed {seed}: {error!r}", *steps))) from error
 
 
+class FoundTests(SynchronousTestCase):
+    """What the machines found once, by examples that no run need find again."""
+
+    def test_lone_liar(self) -> None:
+        """The only node in step gives no history; it is had later, and a reorg below the first block cuts nobody."""
+        state = Hostile()
+        state.begin(push=True, pruned=False)
+        state.mine([()] * 6)
+        state.mislead("other")
+        state.see(LIAR, 0)
+        state.pass_time(3)
+        state.subscribe_heads()
+        state.reorg(depth=2, extra=0, block=())
+        state.teardown()
+
+
 class MachineTests(SynchronousTestCase):
     def run_machine(self, machine: type[Sound], draws: dict[str, Draw]) -> None:
         for seed in range(FIRST, FIRST + SEEDS):
