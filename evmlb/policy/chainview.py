@@ -33,8 +33,8 @@ believed is decided elsewhere (:mod:`evmlb.policy.heads`): the view is told only
 
 The first head starts the view and is told to nobody: a subscription gives the blocks after it. ``history_blocks``
 before the first are asked for as well, not to be told, but so that an early reorg and an early resumption find them.
-Where no node gives one, it is asked for again at the next announcement, ``HISTORY_TRIES`` times in all: the only node in
-step may have answered nonsense, or the others may still have to catch up.
+Where no node gives one, it is asked for again at the next announcement, ``HISTORY_TRIES`` times in all: the only node
+in step may have answered nonsense, or the others may still have to catch up.
 
 Memory: ``keep`` blocks of the chain, as many abandoned ones, one path of at most ``keep + backfill_blocks`` for each
 source, and as much again until it is swept. A header is about 2 KB. An announcement takes 30 us with ten sources; the

@@ -300,7 +300,7 @@ class HistoryTests(Case):
         self.assertEqual(self.view.observe(A, self.mine(head)).wanted, ())
 
     def test_there_later(self) -> None:
-        """A block of it that nobody gave at first, and that is given later, lets a reorg below the first head be told."""
+        """A block of it that nobody gave at first, and that comes later, lets a reorg below the first head be told."""
         self.view.fetch_failed(self.base.parent_hash)
         [wanted] = self.view.observe(A, self.mine(self.base)).wanted
         self.supply(Change(wanted=(wanted,)))
