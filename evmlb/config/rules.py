@@ -86,6 +86,7 @@ class Condition:
     methods: tuple[str, ...] = ()  # globs
     classes: frozenset[MethodClass] = frozenset()
     providers: frozenset[str] = frozenset()
+    retry_after: bool = False  # the answer has a Retry-After
 
     @property
     def is_about_bodies(self) -> bool:
@@ -201,6 +202,12 @@ def _provider(text: str) -> str:
     return text.lower()
 
 
+def _present(text: str) -> bool:
+    if not boolean(text):
+        raise Unexpected("expected yes: a condition without the key is met by any answer")
+    return True
+
+
 CONDITION_KEYS: dict[str, Key] = {
     "status": Key("statuses", _statuses),
     "code": Key("codes", _set_of(scalar(_CODES))),
@@ -209,6 +216,7 @@ CONDITION_KEYS: dict[str, Key] = {
     "methods": Key("methods", _one_or_more(scalar(_glob))),
     "class": Key("classes", _set_of(scalar(_class))),
     "provider": Key("providers", _set_of(scalar(_provider))),
+    "retry_after": Key("retry_after", scalar(_present)),
 }
 
 

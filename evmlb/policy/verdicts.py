@@ -29,6 +29,7 @@ from evmlb.errors import Fault
 from evmlb.jsonrpc import Answer, AnswerKind
 from evmlb.methods import FAST, MethodClass
 from evmlb.policy.echoes import NOTHING_SAID, Echoes
+from evmlb.policy.merging import merged
 
 __all__ = [
     "ANSWER",
@@ -53,9 +54,10 @@ NULL_ELSEWHERE = Verdict(Fault.NULL, retry=True, informative=True, not_there_yet
 
 _UNKNOWN = Verdict(Fault.RPC_ERROR, retry=True, informative=True)
 _BAD_STATUS = Verdict(Fault.HTTP_ERROR, retry=True, blame=Blame.FAILURE)
-_OF_THE_REQUEST = frozenset((-32700, -32600, -32602))
+_OF_THE_REQUEST = frozenset((-32700, -32600, -32602, 3))
 _NO_SUCH_METHOD = -32601
-"""Codes of the JSON-RPC specification (5.1) that say what is wrong with the request, not with the node."""
+"""Codes that say what is wrong with the request, not with the node: those of the JSON-RPC specification (5.1), and 3,
+under which contracts say what they like."""
 _GATEWAY_STATUSES = frozenset((429, 502, 503, 504))
 
 _FAULTS: dict[Fault, Verdict] = {
@@ -142,7 +144,9 @@ class _Row:
         self._methods = tuple(re.compile(fnmatch.translate(glob)).match for glob in condition.methods)
         self.verdict = verdict
         self.codes = condition.codes
-        self.is_narrow = bool(condition.statuses or condition.methods or condition.classes or condition.providers)
+        self.is_narrow = bool(
+            condition.statuses or condition.methods or condition.classes or condition.providers or condition.retry_after
+        )
         patterns = condition.bodies or condition.texts
         self.texts = _Texts(patterns) if patterns and "^" not in patterns else None  # any message has a beginning
         self.has_consequences = bool(verdict.blame or verdict.limited or verdict.unsupported)
@@ -154,13 +158,14 @@ class _Row:
             return True
         return self.texts.are_in(lower) and (not self.has_consequences or self.texts.are_in(echoes.blank(lower)))
 
-    def concerns(self, status: int, method: str, klass: MethodClass, provider: str) -> bool:
-        """Whether it is about such requests to such nodes, whatever they answer."""
+    def concerns(self, status: int, method: str, klass: MethodClass, provider: str, retry_after: bool) -> bool:
+        """Whether it is about such requests to such nodes, and such a head of the answer, whatever the answer says."""
         condition = self._condition
         return (
             (not condition.statuses or status in condition.statuses)
             and (not condition.classes or klass in condition.classes)
             and (not condition.providers or provider in condition.providers)
+            and (not condition.retry_after or retry_after)
             and (not self._methods or any(match(method) for match in self._methods))
         )
 
@@ -193,14 +198,18 @@ class Verdicts:
         method: str = "",
         klass: MethodClass = FAST,
         provider: str = "",
+        retry_after: bool = False,
         echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
-        """The verdict on a JSON-RPC error. ``provider`` is as :func:`provider_of` has it."""
+        """The verdict on a JSON-RPC error. ``provider`` is as :func:`provider_of` has it.
+
+        ``retry_after``: the answer came with that header.
+        """
         lower = message[:MAX_MESSAGE].lower()
         for row in self._of_errors:
             if (row.codes and code not in row.codes) or code in row.not_codes:
                 continue
-            if row.is_narrow and not row.concerns(status, method, klass, provider):
+            if row.is_narrow and not row.concerns(status, method, klass, provider, retry_after):
                 continue
             if row.is_said(lower, echoes):
                 return row.verdict
@@ -214,12 +223,13 @@ class Verdicts:
         method: str = "",
         klass: MethodClass = FAST,
         provider: str = "",
+        retry_after: bool = False,
         echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
         """The verdict on an answer without JSON-RPC. ``text``: the beginning of its body, as far as it is known."""
         lower = text[:MAX_MESSAGE].lower()
         for row in self._of_bodies:
-            if row.concerns(status, method, klass, provider) and row.is_said(lower, echoes):
+            if row.concerns(status, method, klass, provider, retry_after) and row.is_said(lower, echoes):
                 return row.verdict
         return _BAD_STATUS
 
@@ -232,6 +242,7 @@ class Verdicts:
         method: str = "",
         klass: MethodClass = FAST,
         provider: str = "",
+        retry_after: bool = False,
         echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
         """The verdict on an answer. ``text``: the beginning of a body that is no JSON-RPC, as far as it is known.
@@ -240,7 +251,7 @@ class Verdicts:
         """
         if answer.kind is AnswerKind.ERROR:
             if len(answer.errors) > 1:
-                return self._judge_members(status, answer.errors, klass, provider, echoes)
+                return self._judge_members(status, answer.errors, klass, provider, retry_after, echoes)
             return self.judge_error(
                 answer.code,
                 answer.message,
@@ -248,32 +259,43 @@ class Verdicts:
                 method=method,
                 klass=klass,
                 provider=provider,
+                retry_after=retry_after,
                 echoes=echoes,
             )
         if answer.kind is AnswerKind.GARBAGE:
-            return self.judge_body(status, text, method=method, klass=klass, provider=provider, echoes=echoes)
+            return self.judge_body(
+                status,
+                text,
+                method=method,
+                klass=klass,
+                provider=provider,
+                retry_after=retry_after,
+                echoes=echoes,
+            )
         return ANSWER
 
     def _judge_members(
-        self, status: int, errors: Sequence[Answer], klass: MethodClass, provider: str, echoes: Echoes
+        self,
+        status: int,
+        errors: Sequence[Answer],
+        klass: MethodClass,
+        provider: str,
+        retry_after: bool,
+        echoes: Echoes,
     ) -> Verdict:
         verdicts = [
-            self.judge_error(error.code, error.message, status=status, klass=klass, provider=provider, echoes=echoes)
+            self.judge_error(
+                error.code,
+                error.message,
+                status=status,
+                klass=klass,
+                provider=provider,
+                retry_after=retry_after,
+                echoes=echoes,
+            )
             for error in errors
         ]
-        if any(verdict.fault is None for verdict in verdicts):
-            return ANSWER
-        return replace(
-            next((verdict for verdict in verdicts if verdict.informative), verdicts[0]),
-            retry=any(verdict.retry for verdict in verdicts),
-            blame=min(verdict.blame for verdict in verdicts),
-            not_executed=all(verdict.not_executed for verdict in verdicts),
-            limited=all(verdict.limited for verdict in verdicts),
-            # These are about one call and its answer, and which of them would it be?
-            unsupported=False,
-            split=False,
-            client_code=None,
-        )
+        return ANSWER if any(verdict.fault is None for verdict in verdicts) else merged(verdicts)
 
     def judge_status(self, status: int) -> Verdict:
         """The verdict on an answer to something that is not JSON-RPC: the status is all there is to judge by.

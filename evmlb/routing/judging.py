@@ -8,7 +8,8 @@ what one exchange adds to its answer:
 * a null is doubted once, at the first node asked (:mod:`evmlb.policy.nulls`);
 * a fault that a path, a query or a header of the client's can bring about does not blame;
 * time that is up is the node's doing only while the request itself had time left;
-* when nobody is left to ask, the client is told the first informative answer, else what all the verdicts amount to.
+* when nobody is left to ask, the client is told the most informative answer (:mod:`evmlb.policy.merging`), else what
+  all the verdicts amount to.
 
 Nothing here is on the way of a plain good answer. Verdicts come out; acting on them is the router's.
 """
@@ -24,6 +25,7 @@ from evmlb.jsonrpc import Answer, AnswerKind, Call, begins_plain_result, read_an
 from evmlb.network import Network
 from evmlb.policy.blocks import named_block
 from evmlb.policy.echoes import Echoes
+from evmlb.policy.merging import worth
 from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.ratelimit import parse_retry_after
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
@@ -57,7 +59,7 @@ class Judge:
         if call is None:
             return self._verdicts.judge_status(head.status) if attempt.repeatable else ANSWER
         if head.is_encoded:
-            return self._of_body(attempt, 200, _GARBAGE, b"")
+            return self._of_body(attempt, head, _GARBAGE, b"")
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         if not call.expects_answer and head.status in (200, 202, 204) and not body.strip():
             return ANSWER
@@ -66,17 +68,18 @@ class Judge:
         answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
         if answer.kind is AnswerKind.NULL:
             return self._judge_null(attempt, call)
-        return self._of_body(attempt, head.status, answer, body)
+        return self._of_body(attempt, head, answer, body)
 
-    def _of_body(self, attempt: Attempt, status: int, answer: Answer, body: bytes) -> Verdict:
+    def _of_body(self, attempt: Attempt, head: AnswerHead, answer: Answer, body: bytes) -> Verdict:
         exchange = attempt.exchange
         return self._verdicts.judge_answer(
-            status,
+            200 if head.is_encoded else head.status,
             answer,
             text=body[:_TEXT_BYTES].decode("utf-8", "replace") if answer.kind is AnswerKind.GARBAGE else "",
             method=exchange.call.method if exchange.call is not None else "",
             klass=exchange.klass,
             provider=attempt.node.provider,
+            retry_after=bool(head.value(b"retry-after")),
             echoes=Echoes(exchange.call, exchange.target + exchange.headers),
         )
 
@@ -85,7 +88,7 @@ class Judge:
         plain = head.status == 200 and body[:1] == b"[" and b'"error"' not in body and body.rstrip().endswith(b"]")
         if plain and len(body) > _WHOLE_BATCH_BYTES:
             return ANSWER
-        return self._of_body(attempt, head.status, read_batch_answer(body, call), body)
+        return self._of_body(attempt, head, read_batch_answer(body, call), body)
 
     def _judge_null(self, attempt: Attempt, call: Call) -> Verdict:
         """A null is doubted once; where a block is named that was announced, until all have said so twice."""
@@ -101,9 +104,9 @@ class Judge:
             return ANSWER
         beginning = b"".join(parts)
         if call.members is not None and beginning.lstrip(b" \t\r\n")[:1] == b"[":
-            return ANSWER if head.status == 200 else self._of_body(attempt, head.status, _GARBAGE, b"")
+            return ANSWER if head.status == 200 else self._of_body(attempt, head, _GARBAGE, b"")
         answer = read_answer(beginning, call.id or b"null", complete=False)
-        return self._of_body(attempt, head.status, answer, beginning)
+        return self._of_body(attempt, head, answer, beginning)
 
 
 def detail_of(attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> str:
@@ -130,12 +133,14 @@ def judge_lateness(attempt: Attempt) -> tuple[Verdict, str]:
 
 
 def save(attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
-    """Keep the first answer that tells the client something."""
+    """Keep the answer that tells the client most; of equal ones the first."""
     exchange = attempt.exchange
-    if verdict.informative and exchange.saved is None and exchange.call is not None and b"".join(parts).strip():
-        is_body = parts[0].lstrip(b" \t\r\n")[:1] in (b"{", b"[")
-        if is_body:
-            exchange.saved = (attempt, verdict, head, parts)
+    if not verdict.informative or exchange.call is None:
+        return
+    if exchange.saved is not None and worth(exchange.saved[1]) >= worth(verdict):
+        return
+    if b"".join(parts).lstrip(b" \t\r\n")[:1] in (b"{", b"["):
+        exchange.saved = (attempt, verdict, head, parts)
 
 
 def retry_after_of(head: AnswerHead, unix_time: float) -> float | None:

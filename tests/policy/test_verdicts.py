@@ -62,6 +62,7 @@ class Recorded:
     method: str = ""
     provider: str = ""
     params: str = "[]"
+    retry_after: bool = False
 
     @property
     def klass(self) -> MethodClass:
@@ -70,7 +71,7 @@ class Recorded:
     def judge(self, verdicts: Verdicts) -> Verdict:
         echoes = Echoes(Call(self.method, self.klass, b"1", Raw(self.params.encode())))
         context: dict[str, Any] = {"method": self.method, "klass": self.klass, "provider": self.provider}
-        context["echoes"] = echoes
+        context |= {"echoes": echoes, "retry_after": self.retry_after}
         if self.body is not None:
             return verdicts.judge_body(self.status, self.body, **context)
         return verdicts.judge_error(self.code, self.message, status=self.status, **context)
@@ -100,7 +101,7 @@ def matches(condition: Condition, verdict: Verdict, recorded: Recorded) -> bool:
     text = recorded.message if recorded.body is None else recorded.body
     if has_consequences(verdict):
         text = without_the_requests_words(text, recorded)
-        of_the_request = (-32600, -32602, -32700, *((-32601,) if verdict.limited or verdict.blame else ()))
+        of_the_request = (3, -32600, -32602, -32700, *((-32601,) if verdict.limited or verdict.blame else ()))
         if recorded.body is None and recorded.code in of_the_request and not condition.codes:
             return False
     globs = [glob.replace("*", ".*") for glob in condition.methods]
@@ -110,6 +111,7 @@ def matches(condition: Condition, verdict: Verdict, recorded: Recorded) -> bool:
         and (not condition.statuses or recorded.status in condition.statuses)
         and (not condition.classes or recorded.klass in condition.classes)
         and (not condition.providers or recorded.provider in condition.providers)
+        and (not condition.retry_after or recorded.retry_after)
         and (not globs or any(re.fullmatch(glob, recorded.method) for glob in globs))
         and (not patterns or any(re.search(pattern, text, re.IGNORECASE | re.ASCII) for pattern in patterns))
     )
@@ -160,6 +162,67 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(len(names), len(set(names)))
         self.assertEqual([rule.name for rule in builtin_rules() if rule.verdict.rule != rule.name], [])
         self.assertEqual([rule.name for rule in builtin_rules() if not rule.description], [])
+
+    def test_a_limit_is_no_rate(self) -> None:
+        """EIP-1474's -32005 is a limit of the call; only words, a Retry-After or status 429 make it one of the rate."""
+        for message in (
+            "limit exceeded",
+            "Limit exceeded",
+            "Too many logs requested. Max logs per response is 1.",
+            "Batch size limit exceeded",
+            "Batched requests are not supported by this server",
+            "max-results limit exceeded",
+            "",
+        ):
+            verdict = self.verdict(message, -32005, status=503)
+            self.assertEqual((verdict.limited, verdict.blame), (False, Blame.NONE), message)
+            self.assertTrue(verdict.retry and verdict.informative and verdict.not_executed, message)
+        for message in ("limit exceeded", ""):
+            self.assertTrue(self.verdict(message, -32005, status=429).limited, message)
+            self.assertTrue(self.verdict(message, -32005, retry_after=True).limited, message)
+        for message in (
+            "rate limit exceeded",
+            "request rate limited",
+            "daily quota exceeded",
+            "50 requests per second exceeded",
+            "too many requests",
+            "limit exceeded, try again in 10 s",
+        ):
+            self.assertTrue(self.verdict(message, -32005).limited, message)
+        self.assertFalse(self.verdict("generated more than the limit", -32005).limited)
+
+    def test_too_many_at_once(self) -> None:
+        """A node that takes no batch so long is not to blame; its words are kept, and others are asked."""
+        for code, message in (
+            (-32600, "batch too large"),
+            (-32600, "batch limit 100 exceeded (can increase by --rpc.batch.limit). Requested batch of size: 101"),
+            (-32005, "Batch size limit exceeded"),
+            (-32005, "Batched requests are not supported by this server"),
+            (-32010, "The batch request was too large"),
+            (-32014, "too many RPC calls in batch request"),
+        ):
+            verdict = self.verdict(message, code, method="batch")
+            self.assertEqual(verdict.rule, "too many at once", message)
+            self.assertEqual((verdict.blame, verdict.limited), (Blame.NONE, False), message)
+            self.assertTrue(verdict.retry and verdict.informative, message)
+
+    def test_missing_data_under_code_3(self) -> None:
+        """Words of missing data are no revert although the code is a revert's; a revert may say any words."""
+        for message in ("Unknown block", "header not found", "missing trie node", "state is not available"):
+            verdict = self.verdict(message, 3, method="eth_getBlockReceipts", status=400)
+            self.assertEqual((verdict.fault, verdict.retry), (Fault.MISSING_DATA, True), message)
+            reverted = self.verdict(f"execution reverted: {message}", 3, method="eth_call")
+            self.assertEqual(replace(reverted, rule=""), ANSWER, message)
+        for message in ("too many requests", "forbidden", "method not found", "Execution error", ""):
+            self.assertEqual(replace(self.verdict(message, 3, method="eth_call"), rule=""), ANSWER, message)
+
+    def test_simulations(self) -> None:
+        """What eth_simulateV1 cannot simulate, no node can: all codes of its own, and its words."""
+        for code in range(-38026, -38009):
+            self.assertIsNone(self.verdict("words", code, "eth_simulateV1").fault, code)
+        for message in ("block numbers must be in order: 5 <= 6", "account 0x1 is not a precompile", "too many blocks"):
+            self.assertIsNone(self.verdict(message, -32000, "eth_simulateV1").fault, message)
+        self.assertTrue(self.verdict("header not found", -32000, "eth_simulateV1").retry)
 
     def test_the_clients(self) -> None:
         """Reverts, refusals and bad parameters are the client's: nobody else is asked, nobody blamed."""
@@ -282,14 +345,22 @@ class OrderTests(SynchronousTestCase):
                     methods=("eth_get*", "net_*"),
                     classes=frozenset({FAST}),
                     providers=frozenset({"geth"}),
+                    retry_after=True,
                 )
             ]
         )
         good: dict[str, Any] = {"status": 500, "method": "eth_getBalance", "klass": FAST, "provider": "geth"}
+        good["retry_after"] = True
         self.assertEqual(verdicts.judge_error(7, "a y", **good).rule, "all")
         self.assertNotEqual(verdicts.judge_error(8, "a y", **good).rule, "all")
         self.assertNotEqual(verdicts.judge_error(7, "a z", **good).rule, "all")
-        for other in ({"status": 200}, {"method": "eth_call"}, {"klass": SLOW}, {"provider": ""}):
+        for other in (
+            {"status": 200},
+            {"method": "eth_call"},
+            {"klass": SLOW},
+            {"provider": ""},
+            {"retry_after": False},
+        ):
             self.assertNotEqual(verdicts.judge_error(7, "a y", **{**good, **other}).rule, "all", other)
 
     def test_words(self) -> None:
@@ -442,7 +513,7 @@ class EchoTests(SynchronousTestCase):
 
     def test_codes_of_the_request(self) -> None:
         """Codes that speak of the request are a node's limit, and its fault, only where a rule names them."""
-        for code in (-32602, -32600, -32700):
+        for code in (-32602, -32600, -32700, 3):
             for message in ("too many requests", "forbidden", "method not found", "timed out", "service unavailable"):
                 self.assertFalse(has_consequences(VERDICTS.judge_error(code, message)), (code, message))
         for message in ("too many requests", "forbidden", "monthly quota", "service unavailable", ""):
@@ -466,7 +537,7 @@ class EchoTests(SynchronousTestCase):
             self.assertFalse(self.judge(-32000, "too many requests", params=params).limited)
         for params in (["0x" + "ab" * 30_000], [f"0x{i:040x}" for i in range(1000)]):
             self.assertTrue(self.judge(-32000, "too many requests", params=params).limited)
-        self.assertTrue(self.judge(-32005, "too many requests", params=many).limited)
+        self.assertTrue(self.judge(-32029, "too many requests", params=many).limited)
         self.assertTrue(self.judge(-32000, "too many requests", params=many, status=429).limited)
 
 
@@ -541,8 +612,8 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(columns(judge(-32603, -32603)), (True, Blame.FAILURE, True, False, False, False))
         self.assertEqual(columns(judge(-32603, -32601)), (True, Blame.NONE, True, False, False, False))
         self.assertEqual(columns(judge(-32601, -32601)), (True, Blame.NONE, True, True, False, False))
-        self.assertEqual(columns(judge(-32005, -32005)), (True, Blame.NONE, False, True, False, True))
-        self.assertEqual(columns(judge(-32005, -32603)), (True, Blame.NONE, True, False, False, False))
+        self.assertEqual(columns(judge(-32029, -32029)), (True, Blame.NONE, False, True, False, True))
+        self.assertEqual(columns(judge(-32029, -32603)), (True, Blame.NONE, True, False, False, False))
         self.assertIs(judge(-32603, -32602, -32603), ANSWER)
         self.assertEqual(judge(-32603), VERDICTS.judge_error(-32603, "x"))
 

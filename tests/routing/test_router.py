@@ -584,7 +584,9 @@ class AllFailTests(RoutingTestCase):
 
     def test_rate_limited_in_the_body(self) -> None:
         """A limit told as JSON-RPC counts the same; one without a time means a second."""
-        client = self.fail_all(lambda s: s.error(-32005, "limit"), lambda s: s.error(-32000, "rate limit exceeded"))
+        client = self.fail_all(
+            lambda s: s.error(-32005, "request rate exceeded"), lambda s: s.error(-32000, "rate limit exceeded")
+        )
         self.assertRefused(client, 429, -32005)
         self.assertEqual(client.refusal.retry_after_seconds, 1)
 
