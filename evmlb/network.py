@@ -124,6 +124,13 @@ class Network:
         """The configured or learnt time between blocks."""
         return self._heads.block_time_seconds
 
+    @property
+    def new_blocks(self) -> int:
+        """How many blocks the chain may have gone on by since the nodes told of its head."""
+        block_time = self.block_time_seconds
+        told_every = min((node.interval_seconds for node in self.order.candidates), default=0.0)
+        return int(told_every / block_time) if block_time else 0
+
     def wants_confirmation(self, node: Node) -> int | None:
         """A doubted block number: the node's next poll also asks for that block, and shows its hash and time."""
         return self._heads.doubted(node.index)

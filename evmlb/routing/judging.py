@@ -6,6 +6,7 @@ what one exchange adds to its answer:
 * an answer is read as far as a verdict needs: a batch as one unit, a large answer by its beginning only;
 * what an error repeats of the request is no witness against the node (:mod:`evmlb.policy.echoes`);
 * a null is doubted once, at the first node asked (:mod:`evmlb.policy.nulls`);
+* what is not there is looked for elsewhere only if somebody can have it (:mod:`evmlb.policy.missing`);
 * a fault that a path, a query or a header of the client's can bring about does not blame;
 * time that is up is the node's doing only while the request itself had time left;
 * when nobody is left to ask, the client is told the most informative answer (:mod:`evmlb.policy.merging`), else what
@@ -26,6 +27,7 @@ from evmlb.network import Network
 from evmlb.policy.blocks import named_block
 from evmlb.policy.echoes import Echoes
 from evmlb.policy.merging import worth
+from evmlb.policy.missing import may_be_elsewhere
 from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.ratelimit import parse_retry_after
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
@@ -68,7 +70,16 @@ class Judge:
         answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
         if answer.kind is AnswerKind.NULL:
             return self._judge_null(attempt, call)
-        return self._of_body(attempt, head, answer, body)
+        return self._weigh(attempt, call, self._of_body(attempt, head, answer, body))
+
+    def _weigh(self, attempt: Attempt, call: Call, verdict: Verdict) -> Verdict:
+        """What nobody can have is the client's affair: it is not looked for at every node."""
+        network = self._network
+        if not verdict.not_there_yet or may_be_elsewhere(
+            call.method, call.params, network.chainhead, attempt.node.head, new_blocks=network.new_blocks
+        ):
+            return verdict
+        return Verdict(rule=verdict.rule)
 
     def _of_body(self, attempt: Attempt, head: AnswerHead, answer: Answer, body: bytes) -> Verdict:
         exchange = attempt.exchange
