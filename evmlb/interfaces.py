@@ -277,6 +277,11 @@ class Subscriber(Protocol):
 class Subscriptions(Protocol):
     """The subscriptions of one network: a hub that makes events once for any number of clients."""
 
+    @property
+    def told_height(self) -> int:
+        """The number of the newest block that subscribers of blocks were told of; 0 before the first."""
+        ...
+
     def subscribe(self, subscriber: Subscriber, call: Call) -> None:
         """Take an ``eth_subscribe``; it is answered by ``subscriber.reply`` or ``refuse``, now or later."""
         ...

@@ -26,6 +26,7 @@ from evmlb.events import (
 from evmlb.node import Node, Poll
 from evmlb.policy.chain_id import ChainVerdict, judge_chain_ids
 from evmlb.policy.heads import Heads, is_proof
+from evmlb.policy.recent import RecentBlocks
 from evmlb.policy.selection import select
 
 __all__ = ["Network", "Node", "Order", "Place", "Poll"]
@@ -76,6 +77,7 @@ class Network:
     """One network. All methods take ``now`` in seconds, which must not run backwards, and return what changed.
 
     ``top`` is the chainhead, 0 while there is none: a plain attribute, as each request compares its node with it.
+    ``recent``: the blocks that clients were told of.
     """
 
     def __init__(self, config: NetworkConfig, now: float, rng: random.Random | None = None) -> None:
@@ -83,6 +85,7 @@ class Network:
         self.name = config.name
         self.nodes = tuple(Node(node, config, index, rng) for index, node in enumerate(config.nodes))
         self.top = 0
+        self.recent = RecentBlocks()
         self.started = False
         self.rounds_complete = False
         self._heads = Heads(

@@ -112,9 +112,18 @@ class Calls:
             exchange.klass = UNSAFE
         if self._describe is not None:
             self._describe(exchange)
+        if self.is_subscribed:
+            self._note_told()
         self._exchanges.add(exchange)
         self._stats.calls += 1
         self._router.submit(exchange)
+
+    def _note_told(self) -> None:
+        """What subscriptions told this client counts as seen: no answer to it may come from before that."""
+        hub = self._hub
+        if hub is not None:
+            session = self.session = self.session or Session()
+            session.height = max(session.height, hub.told_height)
 
     def _is_not_for_nodes(self, call: Call) -> bool:
         """Answer what is ours, or nobody's, to answer; False for all other calls."""

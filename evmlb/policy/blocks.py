@@ -18,6 +18,7 @@ from msgspec import Raw
 
 from evmlb.chain import parse_quantity
 from evmlb.methods import BLOCK_PARAM, TAKES_RANGE
+from evmlb.policy.recent import RecentBlocks
 
 MAX_PARAMS_BYTES = 64 * 1024
 """Longer parameters are not read. At this length the worst of them take 0.3 ms."""
@@ -104,6 +105,21 @@ def named_block(method: str, params: Raw) -> int | None:
     """The highest block number that a call needs; ``None`` if it names none by number. Costs one reference."""
     reference = block_reference(method, params)
     return None if reference is None else reference.number
+
+
+def needed_block(reference: BlockReference | None, told: int, recent: RecentBlocks) -> int | None:
+    """The number that a node must have reached to answer a call that names this; ``None``: any node will do.
+
+    ``told``: the highest number that the client was told, 0 if none. A tag at the tip must not show it an older block;
+    a hash that it was told names its block.
+    """
+    if reference is None:
+        return None
+    if reference.hash:
+        return recent.number(reference.hash)
+    if reference.tag in _TIP_TAGS and told:
+        return max(told, reference.number or 0)
+    return reference.number
 
 
 def range_width(method: str, params: Raw, chainhead: int | None) -> int | None:

@@ -6,7 +6,8 @@ The network's order says which nodes may serve, best first. What one exchange ad
 * a filter is asked for only where it is held, as long as its holder may serve, and a new one is made there as well;
 * a client that sent a transaction a moment ago reads its nonce and its pending state where it was taken, and nowhere
   else while that node is well;
-* a call that names a block goes, within the serving tier, to a node which is known to have it;
+* a call that names a block, by its number or by a hash that was told, goes within the serving tier to a node which is
+  known to have it; one for the tip of the chain to a node which has the block that its client was told of last;
 * a strategy that shares has its say on the first attempt; later ones go down the order;
 * a node that said it lacks the method, or that is silent on it, is left out, unless all are;
 * whoever was tried is not asked again; when all were, the ejected ones are what is left.
@@ -24,7 +25,7 @@ from evmlb.methods import FAST
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
-from evmlb.policy.blocks import named_block, reads_own_writes
+from evmlb.policy.blocks import block_reference, needed_block, reads_own_writes
 from evmlb.routing.learning import Learner, uses_filter
 
 
@@ -100,11 +101,13 @@ class Choices:
             nodes = able or nodes
         top = self._network.top
         if any(node.reached < top for node in nodes):
-            nodes = self._with_block_first(call, nodes, top)
+            nodes = self._with_block_first(exchange, call, nodes, top)
         return nodes
 
-    def _with_block_first(self, call: Call, nodes: tuple[Node, ...], top: int) -> tuple[Node, ...]:
-        number = named_block(call.method, call.params)
+    def _with_block_first(self, exchange: Exchange, call: Call, nodes: tuple[Node, ...], top: int) -> tuple[Node, ...]:
+        session = exchange.downstream.session
+        told = 0 if session is None else min(session.height, top)
+        number = needed_block(block_reference(call.method, call.params), told, self._network.recent)
         if number is None or number > top:
             return nodes
         serving = self._network.order.serving

@@ -2,9 +2,10 @@
 
 Three things are learnt from good answers. A block number above the chainhead shows that the chain grew, before the next
 poll does; and one below what this connection has seen is not passed on, unless the chainhead itself came down: it is
-raised to what was seen. An answer that creates or removes a filter tells which node holds it: later uses must go there
-(:mod:`evmlb.policy.affinity`), and new filters go there as well. A transaction that was taken tells where its sender's
-nonce and pending state are known first.
+raised to what was seen. A block that is passed on is what its client has seen then, by number and by hash. An answer
+that creates or removes a filter tells which node holds it: later uses must go there (:mod:`evmlb.policy.affinity`), and
+new filters go there as well. A transaction that was taken tells where its sender's nonce and pending state are known
+first.
 
 Only small answers are read, of few methods; others never come here. What cannot be read teaches nothing: whether an
 answer is good was judged before.
@@ -12,6 +13,7 @@ answer is good was judged before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import orjson
@@ -25,7 +27,13 @@ from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.affinity import Filters
 
+TEACHING = frozenset(("eth_blockNumber", "eth_getBlockByNumber"))
+"""Methods whose answers teach; those of unsafe methods do, too."""
 SENDS = frozenset(("eth_sendRawTransaction", "eth_sendTransaction"))
+_BEGINNING_BYTES = 4096
+"""The number of a block is looked for in so much of it: nodes write the header before the transactions."""
+_NUMBER = re.compile(rb'"number" ?: ?"(0x[0-9a-fA-F]{1,16})"')
+_HASH = re.compile(rb'"hash" ?: ?"(0x[0-9a-fA-F]{64})"')
 _FILTER_CHANGES = FILTER_CREATION | {"eth_uninstallFilter"}
 
 
@@ -44,6 +52,9 @@ class Learner:
         """What a good answer of this node tells. Returns the answer as the client gets it."""
         if call.method == "eth_blockNumber":
             return self._learn_height(exchange, node, call, parts)
+        if call.method == "eth_getBlockByNumber":
+            self._learn_block(exchange, node, parts)
+            return parts
         if call.method in SENDS:
             self.note_writer(exchange, node)
         elif call.members is not None:
@@ -69,6 +80,21 @@ class Learner:
             return [b'{"jsonrpc":"2.0","id":%b,"result":"%#x"}' % (call.id or b"null", floor)]
         session.height = number
         return parts
+
+    def _learn_block(self, exchange: Exchange, node: Node, parts: list[bytes]) -> None:
+        """A block is told: its number counts for this connection, and its hash for all."""
+        beginning = parts[0][:_BEGINNING_BYTES]
+        found = _NUMBER.search(beginning)
+        if found is None:
+            return
+        network, number = self._network, int(found[1], 16)
+        if number > network.top:
+            self._publish(network.observe_head(node, number, self._now()))
+        session = _session(exchange)
+        session.height = max(min(session.height, network.top), number)
+        named = _HASH.search(beginning)
+        if named is not None:
+            network.recent.record(named[1].decode().lower(), number)
 
     def note_writer(self, exchange: Exchange, node: Node) -> None:
         """The node took a transaction of this client's."""

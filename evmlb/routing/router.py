@@ -39,7 +39,7 @@ from evmlb.routing.choosing import Choices
 from evmlb.routing.failing import LEFT, Failing
 from evmlb.routing.hedging import Hedging
 from evmlb.routing.judging import Judge, detail_of, judge_lateness
-from evmlb.routing.learning import Learner, may_use_filter
+from evmlb.routing.learning import TEACHING, Learner, may_use_filter
 from evmlb.routing.recording import keep, note, note_sent, tell_so_far, trail_of
 from evmlb.routing.retrying import Retrying, outward
 from evmlb.routing.transactions import Transactions, is_raw
@@ -231,7 +231,7 @@ class Router:
                 return
             parts = outward(exchange, verdict, parts)
         self._ended_well(attempt)
-        if call is not None and (call.klass is UNSAFE or call.method == "eth_blockNumber"):
+        if call is not None and (call.klass is UNSAFE or call.method in TEACHING):
             parts = self._learner.learn(exchange, attempt.node, call, parts)
         exchange.downstream.answer(exchange, head, parts)
 

@@ -108,6 +108,12 @@ class Hub:
         self._idle_since = now()
         self.cuts = 0
 
+    @property
+    def told_height(self) -> int:
+        """See ``Subscriptions``."""
+        view = self.blocks.view
+        return 0 if view is None or view.tip is None else view.tip.number
+
     # clients
 
     def subscribe(self, subscriber: Subscriber, call: Call) -> None:
@@ -254,6 +260,8 @@ class Hub:
             self._look_at_polls()
 
     def _chain_changed(self, change: Change) -> None:
+        for header in change.added:
+            self._network.recent.record(header.hash, header.number)
         heads = tuple(self._heads.values())
         self.fanout.tell(HEADS, heads, *(header.sent for header in change.added))
         self.logs.observe(change)

@@ -186,6 +186,7 @@ class HubSpy:
     """A ``Subscriptions`` that notes what it hears, and answers an ``eth_subscribe`` with an id at once."""
 
     def __init__(self) -> None:
+        self.told_height = 0
         self.events: list[Any] = []
         self.subscribers: list[Any] = []
         self.answer: Callable[[Any, Call], None] = lambda subscriber, call: subscriber.reply(call.id, b'"0xabc"')

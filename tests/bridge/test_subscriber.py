@@ -90,6 +90,17 @@ class Told(SubscriberCase):
         self.subscriber = self.hub.subscribers[0]
         self.guest.take()
 
+    def test_height(self) -> None:
+        """What a subscription told counts for calls on the same connection: none is shown what was before it."""
+        guest = self.guest
+        self.world.spies["a"].script = [lambda sent: sent.result(b'"0x64"')] * 3
+        self.hub.told_height = self.world.network.top = 101
+        guest.say(call("eth_blockNumber"))
+        self.assertEqual(guest.answers()[0]["result"], "0x65")
+        other = self.world.open()
+        other.say(call("eth_blockNumber"))
+        self.assertEqual(other.answers()[0]["result"], "0x64")
+
     def test_notify(self) -> None:
         """One message of three parts, in one write, whatever its length."""
         for size in (0, 100, 1000, 70_000):

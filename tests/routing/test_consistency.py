@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from evmlb.config.schema import RetryBudgetConfig
+from evmlb.config.schema import RetryBudgetConfig, Strategy
 from evmlb.errors import Fault
-from tests.routing.support import RoutingTestCase
+from tests.routing.support import Client, RoutingTestCase, World
 from tests.support import node_config
 
 
@@ -43,6 +43,75 @@ class HeightTests(RoutingTestCase):
         third = world.submit("eth_blockNumber", session=first.session)
         world.last("a").result(b'"0x5b"')
         self.assertIn(b"0x5b", third.body)
+
+
+class ToldTests(RoutingTestCase):
+    """What a connection was told of the chain, it is not shown an older state than that."""
+
+    BLOCK = b'{"baseFeePerGas":"0x1","hash":"0x%b","number":"%#x","parentHash":"0x%b","transactions":[]}'
+
+    def block(self, number: int) -> bytes:
+        return self.BLOCK % (b"%064X" % number, number, b"0" * 64)
+
+    def told(self, world: World, number: int) -> Client:
+        """A client that was given a block by b, whose poll has not shown it yet."""
+        world.publish(world.network.suspect(world.nodes["a"], "odd", world.clock.seconds()))
+        client = world.submit("eth_getBlockByNumber", b'["latest",false]')
+        world.last("b").result(self.block(number))
+        world.poll("a")
+        world.events.clear()
+        return client
+
+    def test_latest(self) -> None:
+        """After a block was told, what is asked of the tip goes to a node that has it; other clients are free."""
+        world = self.make("a b")
+        client = self.told(world, 101)
+        self.assertEqual(world.network.chainhead, 101)
+        for params in (b'["0x1","latest"]', b'["0x1","pending"]', b'["0x1"]'):
+            world.events.clear()
+            world.submit(params=params, session=client.session)
+            self.assertEqual(world.sends, "b", params)
+            world.submit(params=params)
+            self.assertEqual(world.sends, "ba", params)
+
+    def test_by_hash(self) -> None:
+        """A hash that was told names its block: whoever asks for it is sent to a node that has it."""
+        world = self.make("a b")
+        self.told(world, 101)
+        params = b'[{"blockHash":"0x%064x"}]' % 101
+        world.submit("eth_getLogs", params)
+        world.submit("eth_getLogs", b'[{"blockHash":"0x%064x"}]' % 102)
+        self.assertEqual(world.sends, "ba")
+
+    def test_range_to_the_tip(self) -> None:
+        """A range up to the tip counts as the tip."""
+        world = self.make("a b")
+        client = self.told(world, 101)
+        world.submit("eth_getLogs", b'[{"fromBlock":"0x1","toBlock":"latest"}]', session=client.session)
+        self.assertEqual(world.sends, "b")
+
+    def test_shared(self) -> None:
+        """With strategies that share, the tip does not go back on a connection either."""
+        for strategy in (Strategy.SHARED, Strategy.LEAST_LOAD):
+            world = self.make("a b c", strategy=strategy)
+            heads = {"a": 100, "b": 101, "c": 102}
+            session, seen = None, []
+            for _ in range(48):
+                client = world.submit("eth_getBlockByNumber", b'["latest",false]', session=session)
+                name = world.sends[-1]
+                world.last(name).result(self.block(heads[name]))
+                session = client.session
+                seen.append(heads[name])
+            self.assertEqual(seen, sorted(seen), strategy)
+
+    def test_odd_blocks(self) -> None:
+        """A block that cannot be read teaches nothing, and is passed on."""
+        world = self.make("a b")
+        for result in (b"{}", b'{"number":"0xzz"}', b'{"transactions":[' + b'"0x1",' * 2000 + b'"0x1"]}'):
+            client = world.submit("eth_getBlockByNumber", b'["0x1",false]')
+            world.last("a").result(result)
+            self.assertIn(result, client.body)
+        self.assertEqual(world.network.chainhead, 100)
 
 
 class NamedBlockTests(RoutingTestCase):
