@@ -7,9 +7,12 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /source
-COPY setup.py pyproject.toml README.md ./
+COPY setup.py pyproject.toml README.md MANIFEST.in ./
+COPY constraints constraints
 COPY evmlb evmlb
 COPY twisted twisted
+# the settled versions, of what the build itself needs too
+ENV PIP_CONSTRAINT=/source/constraints/python.txt
 RUN python -m venv /evmlb && /evmlb/bin/pip install --no-cache-dir . \
     # the plugin cache is written now, as the image's user may not write it later
     && /evmlb/bin/python -c "from twisted.plugin import IPlugin, getPlugins; list(getPlugins(IPlugin))"

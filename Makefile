@@ -4,25 +4,35 @@
 #   make test    every test, against real parts                                       (TESTS=tests.policy)
 #   make help    the rest
 #
-# Dependencies go into .venv, and only when setup.py changed. The package itself is not installed there: it is run
-# from the checkout (tools/deps.py says why).
+# Dependencies go into .venv, in the versions of constraints/python.txt, and only when these changed. The package itself
+# is not installed there: it is run from the checkout (tools/deps.py says why).
+#
+#   make constraints             settle the versions anew (to be committed)
+#   make test DEPS=newest        with what the ranges of setup.py give today; DEPS=lowest: with their lower ends
+#   make pythons                 the tests on each supported Python that is on this machine
 
 PYTHON ?= python3
-VENV ?= .venv
+DEPS ?= settled
+VENV ?= .venv$(if $(filter-out settled,$(DEPS)),-$(DEPS))
 PY = $(VENV)/bin/python
+INSTALL = $(PY) tools/deps.py $(if $(filter-out settled,$(DEPS)),--$(DEPS))
+SETTLED = setup.py tools/deps.py constraints/python.txt
 
 # Which reactor the tests run on: evmlb (as in production), asyncio, epoll ...; and on how many processes.
 REACTOR ?= evmlb
 JOBS ?= 1
 TESTS ?= tests
+# what needs no real parts, and takes a third of the time
+UNIT = $(filter-out tests.integration tests.support,$(patsubst tests/%,tests.%,$(basename $(patsubst %/,%,$(wildcard tests/*/) $(wildcard tests/test_*.py)))))
 TRIAL = $(PY) -m twisted.trial -r $(REACTOR) $(if $(filter-out 1,$(JOBS)),-j $(JOBS))
 ARGS ?=
 
-.PHONY: help demo test fuzz lint format types docs layers bench bench-faults bench-hedges bench-overload bench-websocket chaos smoke parts clean distclean
+.PHONY: help demo test unit fuzz lint format types docs layers bench bench-faults bench-hedges bench-overload bench-websocket chaos smoke parts constraints pythons clean distclean
 
 help:
 	@echo 'make demo       chain, nodes and balancer, to look at (ARGS= for its options)'
 	@echo 'make test       all tests (TESTS=, REACTOR=, JOBS=)'
+	@echo 'make unit       those that need no real parts'
 	@echo 'make fuzz       the tests, with properties tried on examples that are new each time'
 	@echo 'make lint       ruff;  make format  lets it rewrite'
 	@echo 'make types      mypy'
@@ -35,6 +45,8 @@ help:
 	@echo 'make bench-websocket calls and subscriptions over WebSocket, against HAProxy (ARGS= for its options)'
 	@echo 'make chaos      2,000 simulated runs among faults (ARGS="--seed N --runs K")'
 	@echo 'make parts      fetch the real parts that tests need into .parts'
+	@echo 'make constraints     settle the versions of all that is installed;  make test DEPS=newest  or  DEPS=lowest'
+	@echo 'make pythons    the tests on each supported Python that is here'
 	@echo 'make clean      remove what is built;  make distclean  .venv and .parts too'
 
 demo: $(VENV)/.has-run
@@ -87,25 +99,38 @@ chaos: $(VENV)/.has-run
 parts: $(VENV)/.has-test
 	@$(PY) tools/parts.py
 
+constraints: $(VENV)/.has-build
+	$(PY) -m tools.constraints
+
+unit: $(VENV)/.has-test
+	$(TRIAL) $(UNIT)
+
+pythons:
+	@$(PYTHON) tools/pythons.py $(ARGS)
+
 clean:
 	rm -rf build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* twisted/plugins/dropin.cache
 	find evmlb tests tools bench twisted -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) .parts .tox
+	rm -rf .venv .venv-* .parts .tox
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "evmlb needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.has-run: setup.py tools/deps.py | $(PY)
-	$(PY) tools/deps.py
+$(VENV)/.has-run: $(SETTLED) | $(PY)
+	$(INSTALL)
 	@touch $@
 
-$(VENV)/.has-test: setup.py tools/deps.py | $(PY)
-	$(PY) tools/deps.py test
+$(VENV)/.has-test: $(SETTLED) | $(PY)
+	$(INSTALL) test
 	@touch $@
 
-$(VENV)/.has-lint: setup.py tools/deps.py | $(PY)
-	$(PY) tools/deps.py test lint
+$(VENV)/.has-lint: $(SETTLED) | $(PY)
+	$(INSTALL) test lint
+	@touch $@
+
+$(VENV)/.has-build: $(SETTLED) | $(PY)
+	$(INSTALL) test lint build
 	@touch $@

@@ -1,10 +1,14 @@
 """The tools of the build: what counts as passed, and what is installed."""
 
+import json
+import re
+import sys
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from twisted.trial.unittest import SynchronousTestCase
 
-from tools import check_docs, deps, trial_result
+from tools import check_docs, deps, parts, pythons, trial_result
 
 SKIPS = """
 ===============================================================================
@@ -61,11 +65,48 @@ class DepsTests(SynchronousTestCase):
         """The lowest versions are the lower bounds of what the package needs."""
         self.assertEqual(deps.requirements([], lowest=True, source=self.SOURCE), ["a ==1.2", "b[x] ==3; y"])
 
+    def test_without(self) -> None:
+        """Constraints give way to requirements that say their own version, however the name is written."""
+        constraints = "a-b==1\nc==2 ; sys_platform == 'win32'\n# d==4\nabc==5\n"
+        self.assertEqual(deps.without(constraints, ["A_b[x] >= 1", "c"]), "# d==4\nabc==5\n")
+
+    def test_settled(self) -> None:
+        """Whatever setup.py asks for has one exact version in the constraints, within its range; so have the parts."""
+        wanted = deps.requirements(["test", "lint", "build"])
+        exact = {deps.name_of(line): line for line in deps.CONSTRAINTS.read_text().splitlines() if "==" in line}
+        for requirement in map(Requirement, wanted):
+            settled = Requirement(exact[deps.name_of(requirement.name)])
+            [version] = settled.specifier
+            self.assertEqual(version.operator, "==")
+            self.assertIn(version.version, requirement.specifier)
+        locked = json.loads(parts.MANIFEST.with_name("package-lock.json").read_text())["packages"]
+        named = json.loads(parts.MANIFEST.read_text())["dependencies"]
+        self.assertEqual({name: locked[f"node_modules/{name}"]["version"] for name in named}, named)
+
+    def test_names_no_index(self) -> None:
+        """Where packages come from is the machine's matter: neither file says it."""
+        self.assertNotIn("://", deps.CONSTRAINTS.read_text())
+        self.assertNotIn('"resolved"', parts.MANIFEST.with_name("package-lock.json").read_text())
+
     def test_own(self) -> None:
         """The project's own setup.py can be read, its extras for tests and lint included."""
         wanted = deps.requirements(["test", "lint"])
         self.assertTrue(any(r.startswith("twisted") for r in wanted))
         self.assertTrue(any(r.startswith("ruff") for r in wanted))
+
+
+class PythonsTests(SynchronousTestCase):
+    def test_this_one(self) -> None:
+        """The Python that runs the tests is found by its version; one that nobody made is not."""
+        version = "{}.{}".format(*sys.version_info[:2])
+        self.patch(pythons, "candidates", lambda wanted: iter(["/no/such/python", sys.executable]))
+        self.assertEqual(pythons.find(version), sys.executable)
+        self.assertIsNone(pythons.find("2.7"))
+
+    def test_supported(self) -> None:
+        """What is tried is what setup.py says is supported."""
+        said = re.findall(r"Programming Language :: Python :: (3\.\d+)", deps.SETUP.read_text())
+        self.assertEqual(tuple(said), pythons.SUPPORTED)
 
 
 class CheckDocsTests(SynchronousTestCase):

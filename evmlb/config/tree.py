@@ -22,6 +22,7 @@ MAX_DEPTH = 32
 MAX_VALUES = 200_000
 """Values in all, aliases written out: 256 networks of 64 nodes use 90,000."""
 
+_TOO_DEEP = f"more than {MAX_DEPTH} levels of nesting"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _KNOWN_TAGS = frozenset(
     {None, "!"} | {f"tag:yaml.org,2002:{t}" for t in ["str", "int", "float", "bool", "null", "map", "seq"]}
@@ -79,10 +80,25 @@ def parse_tree(text: str) -> Node | None:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise TreeError(_without_quotes(error), None if mark is None else mark.line + 1) from None
+        line = None if mark is None else mark.line + 1
+        if mark is not None and _brackets_open(text, mark.line, mark.column) > MAX_DEPTH:
+            raise TreeError(_TOO_DEEP, line) from None
+        raise TreeError(_without_quotes(error), line) from None
+    except RecursionError:
+        raise TreeError(_TOO_DEEP, None) from None
     except (yaml.YAMLError, UnicodeError):
         raise TreeError("not YAML: it has a character that YAML does not allow", _line_of_control(text)) from None
     return builder.root
+
+
+def _brackets_open(text: str, line: int, column: int) -> int:
+    """How many brackets are open where the parser gave up.
+
+    It reads ahead of its events, and has a limit of its own, or none: so what it says of depth is not what we say.
+    """
+    lines = text.split("\n", line + 1)
+    before = "\n".join((*lines[:line], lines[line][:column] if line < len(lines) else ""))
+    return sum(map(before.count, "[{")) - sum(map(before.count, "]}"))
 
 
 def _without_quotes(error: yaml.MarkedYAMLError) -> str:
@@ -169,7 +185,7 @@ class _Builder:
 
     def _check_depth(self, height: int, line: int) -> None:
         if len(self._open) + height > MAX_DEPTH:
-            raise TreeError(f"more than {MAX_DEPTH} levels of nesting", line)
+            raise TreeError(_TOO_DEEP, line)
 
     def _add(self, child: _Measured, line: int) -> None:
         if not self._open:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
+from evmlb.config import tree
 from evmlb.config.parse import ConfigError, parse_config
 from tests.config.support import NODES, fault, faults, file, with_network, with_node
 
@@ -503,7 +505,13 @@ class OfYaml(FaultCase):
     def test_depth(self) -> None:
         """Deep nesting is refused, by brackets, dashes or aliases, and never a RecursionError."""
         chain = "a0: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{<<: *a{i - 1}}}\n" for i in range(1, 2000))
-        for text in ("[" * 100_000, "{a: " * 100_000, "- " * 5000, chain):
+        for text in ("[" * 100_000, "{a: " * 100_000, "- " * 5000, chain, "[" * 33, "a:\n  b: [x,\n" + "[{" * 600):
+            self.check(text, "", "more than 32 levels")
+
+    def test_depth_by_any_parser(self) -> None:
+        """So it is with the parser that is written in Python, which reads less far ahead and has no limit."""
+        self.patch(tree, "_LOADER", yaml.SafeLoader)
+        for text in ("[" * 33, "[" * 2000, "{a: " * 2000, "- " * 500):
             self.check(text, "", "more than 32 levels")
 
 

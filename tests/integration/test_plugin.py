@@ -37,6 +37,7 @@ class PluginTests(SynchronousTestCase):
             capture_output=True,
             text=True,
             timeout=180,
+            env={**os.environ, "PIP_CONSTRAINT": str(ROOT / "constraints" / "python.txt")},  # of what the build needs
             stdin=subprocess.DEVNULL,
             check=False,
         )
