@@ -66,6 +66,10 @@ NO_NODE = Refusal(503, -32011, "No valid endpoint available")
 ALL_FULL = Refusal(503, -32011, "every node is at its limit of requests", 1)
 QUEUED_TOO_LONG = Refusal(503, -32011, "too many requests are waiting for a node; try again", 1)
 BAD_UPSTREAM = Refusal(502, -32013, "no node gave a usable answer")
+NOT_CARRIED = Refusal(
+    501, -32601, "the nodes of this network have a WebSocket only: it carries JSON-RPC by POST, without path or query"
+)
+NOT_TAKEN = Refusal(413, -32600, "no node of this network takes a request of this size")
 DEADLINE = Refusal(504, -32015, "no node answered in time")
 RATE_LIMITED = Refusal(429, -32005, "every node is rate limited", 1)
 NO_WEBSOCKET = Refusal(501, -32601, "WebSocket is not served on this port yet")

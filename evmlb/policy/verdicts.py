@@ -61,12 +61,14 @@ under which contracts say what they like."""
 _GATEWAY_STATUSES = frozenset((429, 502, 503, 504))
 
 _FAULTS: dict[Fault, Verdict] = {
+    **{fault: Verdict(fault, retry=True) for fault in Fault},
     Fault.UNREACHABLE: Verdict(Fault.UNREACHABLE, retry=True, blame=Blame.FAILURE, not_executed=True),
     Fault.DISCONNECTED: Verdict(Fault.DISCONNECTED, retry=True, blame=Blame.FAILURE),
     Fault.TIMED_OUT: Verdict(Fault.TIMED_OUT, retry=True, blame=Blame.FAILURE),
     Fault.STALLED: Verdict(Fault.STALLED, retry=True, blame=Blame.FAILURE),
     Fault.GARBAGE: Verdict(Fault.GARBAGE, retry=True, blame=Blame.FAILURE),
 }
+"""Every fault has a verdict. What says nothing of the node's state (unsupported, rejected) blames nobody."""
 
 
 def judge_fault(fault: Fault, klass: MethodClass, *, sent: bool = True) -> Verdict:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from evmlb.errors import BAD_UPSTREAM, DEADLINE, RATE_LIMITED, Fault, Refusal
+from evmlb.errors import BAD_UPSTREAM, DEADLINE, NOT_CARRIED, NOT_TAKEN, RATE_LIMITED, Fault, Refusal
 from evmlb.exchange import SHORT, WAITING, Attempt, Exchange
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Answer, AnswerKind, Call, begins_plain_result, read_answer, read_batch_answer
@@ -38,6 +38,8 @@ _TEXT_BYTES = 1000
 """So much of a body that is no JSON-RPC is looked at for what it says."""
 _OF_THE_TARGET = frozenset((Fault.HTTP_ERROR, Fault.GARBAGE, Fault.UNAUTHORIZED))
 """What a path, a query or a header of the client's can bring about at a node that is well."""
+_NEVER_SENT = {Fault.REJECTED: NOT_TAKEN, Fault.UNSUPPORTED: NOT_CARRIED}
+"""What the client is told when the way to every node was no way for its request."""
 _GARBAGE = Answer(AnswerKind.GARBAGE)
 
 
@@ -165,6 +167,8 @@ def refusal_of(exchange: Exchange, now: float) -> Refusal:
     faults = {verdict.fault for verdict in exchange.verdicts}
     if faults == {Fault.RATE_LIMITED}:
         return RATE_LIMITED.after(exchange.retry_after_seconds)
+    if faults and faults <= _NEVER_SENT.keys():
+        return next(refusal for fault, refusal in _NEVER_SENT.items() if fault in faults)
     if now >= exchange.deadline or faults & {Fault.TIMED_OUT, Fault.STALLED}:
         return DEADLINE
     return BAD_UPSTREAM

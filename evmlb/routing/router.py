@@ -356,8 +356,15 @@ class Router:
         self._failing.ended_badly(attempt, verdict, detail, None)
 
     def failed(self, attempt: Attempt, fault: Fault, detail: str, sent: bool) -> None:
-        """There is no whole answer. ``sent`` False: the node surely did not receive the request."""
-        self._failing.ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
+        """There is no whole answer. ``sent`` False: the node surely did not receive the request.
+
+        An attempt that is over already fails once more only where something broke while its answer was passed on. How
+        much of it the client has, nobody knows then: its connection is cut.
+        """
+        if attempt in self._attempts:
+            self._failing.ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
+        else:
+            attempt.exchange.downstream.abort()
 
     def sent_anew(self, attempt: Attempt) -> bool:
         """A kept connection ended without a byte: whether the request goes out once more, to the same node."""

@@ -9,6 +9,10 @@ has ``CROWDED_CALLS`` under way. What finds no room waits. Connections that idle
 
 A connection that ends fails the calls on it, as sent; none is repeated here, since any of them may have been done.
 Headers that clients sent have no place on a WebSocket, and are left out.
+
+Nothing that goes wrong between a connection and a sink is lost: whatever is raised while a call is written, or while
+its answer is read, judged and passed on, is logged and ends as a fault of that one attempt, so that the next node is
+asked.
 """
 
 from __future__ import annotations
@@ -18,15 +22,16 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from twisted.logger import Logger
 
 from evmlb.config.schema import LimitsConfig, NodeConfig
 from evmlb.errors import Fault
 from evmlb.interfaces import Sink
 from evmlb.jsonrpc import Unreadable
-from evmlb.upstream.conversation import Conversation, SocketStats
+from evmlb.upstream.conversation import Conversation, SocketLost, SocketStats
 from evmlb.upstream.http import Connect
 from evmlb.upstream.link import Ending, Link, Target
-from evmlb.upstream.messages import MAX_CALL_BYTES, CutCall, Message, cut_body, with_id
+from evmlb.upstream.messages import MAX_CALL_BYTES, CutCall, Garbage, Message, cut_body, with_id
 from evmlb.wire.sockets import connect
 
 MAX_LINKS = 4
@@ -34,6 +39,9 @@ CROWDED_CALLS = 64
 GROW_AGAIN_SECONDS = 30.0
 """How long a node that refused a further connection is left in peace."""
 _JSON = b"application/json"
+_BROKEN = "its answer could not be passed on"
+
+_log = Logger(namespace="evmlb.upstream")
 
 
 class SocketHead(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +73,17 @@ class MultiplexedFlight:
         self._answers: dict[int, bytes] = {}
         self._left = 0
 
-    def send(self, calls: list[CutCall]) -> None:
+    def begin(self, calls: list[CutCall]) -> None:
+        """Send every call. Where that breaks off, the sink hears of it."""
+        try:
+            self._send(calls)
+        except SocketLost as lost:
+            self._fail(Fault.DISCONNECTED, str(lost), sent=lost.sent or bool(self._calls))
+        except Exception:
+            _log.failure("while a request was being written to a node")
+            self._fail(Fault.DISCONNECTED, "the request could not be written", sent=True)
+
+    def _send(self, calls: list[CutCall]) -> None:
         """Write every call; those without an id are owed no answer."""
         asked = [call for call in calls if call.id]
         self._left = len(asked)
@@ -78,7 +96,17 @@ class MultiplexedFlight:
             self._deliver(b"")
 
     def answered(self, call_id: int, message: Message, data: bytes) -> None:
-        """One of the answers."""
+        """One of the answers. Raises :class:`Garbage` where the connection is not to be used any more."""
+        try:
+            self._take(call_id, message, data)
+        except Garbage as garbage:
+            self._fail(Fault.GARBAGE, str(garbage), sent=True)
+            raise
+        except Exception:
+            _log.failure("while an answer of a node was being taken")
+            self._fail(Fault.GARBAGE, _BROKEN, sent=True)
+
+    def _take(self, call_id: int, message: Message, data: bytes) -> None:
         self._answers[call_id] = with_id(data, bytes(message.id), self._calls[call_id])
         self._left -= 1
         if self._left:
@@ -91,15 +119,23 @@ class MultiplexedFlight:
 
     def lost(self, words: str) -> None:
         """The connection ended before the answer."""
-        sink, self.sink = self.sink, None
+        self._fail(Fault.DISCONNECTED, words, sent=True)
+
+    def _fail(self, fault: Fault, words: str, *, sent: bool) -> None:
+        sink = self.sink
         if sink is not None:
-            sink.failed(Fault.DISCONNECTED, words, True)
+            self.abort()  # of a batch, others may be under way
+            _fail(sink, fault, words, sent=sent)
 
     def _deliver(self, body: bytes) -> None:
         sink, self.sink = self.sink, None
         self._done()
         if sink is not None:
-            sink.answered(SocketHead(len(body)), [body])
+            try:
+                sink.answered(SocketHead(len(body)), [body])
+            except Exception:
+                _log.failure("while an answer of a node was being passed on")
+                _fail(sink, Fault.GARBAGE, _BROKEN, sent=True)
 
     @property
     def held_bytes(self) -> int:
@@ -181,7 +217,7 @@ class WebSocketUpstream:
         """Send what waits, in its order, as far as there is room."""
         while self._waiting:
             if self._closed:
-                self._waiting.popleft().sink.failed(Fault.UNREACHABLE, "evmlb is shutting down", False)
+                _fail(self._waiting.popleft().sink, Fault.UNREACHABLE, "evmlb is shutting down", sent=False)
                 continue
             link = self._freest()
             if link is None or not self._waiting:  # a new connection may have taken it meanwhile
@@ -189,7 +225,7 @@ class WebSocketUpstream:
             request = self._waiting.popleft()
             flight = MultiplexedFlight(request.sink, link.talk, self.carry_waiting, batch=request.batch)
             request.sink.flight = flight
-            flight.send(request.calls)
+            flight.begin(request.calls)
 
     def _freest(self) -> Link | None:
         """The connection that has the least to do, if it has room; opens another where all are crowded."""
@@ -223,7 +259,7 @@ class WebSocketUpstream:
         else:
             waiting, self._waiting = self._waiting, deque()
             for request in waiting:
-                request.sink.failed(Fault.UNREACHABLE, words, False)
+                _fail(request.sink, Fault.UNREACHABLE, words, sent=False)
 
     def cancel(self, sink: Sink) -> None:
         """Forget a request, whether it waits for a connection or is under way."""
@@ -262,6 +298,12 @@ class WebSocketUpstream:
         self.carry_waiting()  # all of it fails
         for link in tuple(self.open):
             link.close()
+
+
+def _fail(sink: Sink, fault: Fault, words: str, *, sent: bool) -> None:
+    """Tell a sink of its end, whatever comes of that: others wait to be told as well."""
+    with _log.failuresHandled("while the end of a request was being told"):
+        sink.failed(fault, words, sent)
 
 
 def _load(link: Link) -> int:

@@ -14,7 +14,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from evmlb.config.schema import LimitsConfig
 from evmlb.errors import Fault
 from evmlb.jsonrpc import is_plain_result
-from evmlb.upstream.messages import MAX_MESSAGE_BYTES
+from evmlb.upstream import multiplexed
+from evmlb.upstream.link import Ending
+from evmlb.upstream.messages import MAX_MESSAGE_BYTES, Garbage
 from evmlb.upstream.multiplexed import CROWDED_CALLS, GROW_AGAIN_SECONDS, MAX_LINKS, WebSocketUpstream
 from tests.support import FakeNode, SinkSpy, node_config, run_property
 from tests.upstream.sockets import ScriptedNode, Wire, refused, result
@@ -122,6 +124,105 @@ class CallTests(SynchronousTestCase):
         world = World()
         sink = world.send(b'{"id":1,"method":"m","params":["%b"]}' % (b"x" * MAX_MESSAGE_BYTES))
         self.assertEqual((sink.events, world.wire.nodes), ([("failed", Fault.REJECTED, False)], []))
+
+
+class _Breaking(SinkSpy):
+    """A sink in which something breaks, in the named methods."""
+
+    def __init__(self, *methods: str) -> None:
+        super().__init__()
+        self.methods = methods
+
+    def answered(self, head: Any, parts: list[bytes]) -> None:
+        super().answered(head, parts)
+        if "answered" in self.methods:
+            raise RecursionError
+
+    def progressed(self) -> None:
+        if "progressed" in self.methods:
+            raise ValueError
+
+    def failed(self, fault: Fault, detail: str, sent: bool) -> None:
+        super().failed(fault, detail, sent)
+        if "failed" in self.methods:
+            raise KeyError(fault)
+
+
+class NetTests(SynchronousTestCase):
+    """What is raised between a connection and a sink ends as a fault of that one attempt."""
+
+    def _send(self, world: World, sink: SinkSpy, body: bytes = CALL % b"1") -> SinkSpy:
+        world.upstream.send(sink, body)
+        world.wire.flush()
+        return sink
+
+    def test_while_it_is_judged(self) -> None:
+        """An answer that breaks its reader fails that attempt; the connection and the others on it go on."""
+        world = World()
+        broken, good = self._send(world, _Breaking("answered")), world.send()
+        world.answer("0x1", "0x2")
+        self.assertEqual(broken.events[1:], [("failed", Fault.GARBAGE, True)])
+        self.assertEqual([event[0] for event in good.events], ["answered"])
+        self.assertEqual(len(self.flushLoggedErrors(RecursionError)), 1)
+        self.assertEqual(world.send().events, [])
+        self.assertEqual(len(world.wire.nodes), 1)
+
+    def test_while_a_batch_is_collected(self) -> None:
+        """A batch breaks as a whole: its members still under way are given up."""
+        world = World()
+        batch = self._send(world, _Breaking("progressed"), b"[%b,%b]" % (CALL % b"1", CALL % b"2"))
+        calls = world.wire.take()
+        world.wire.say(result(calls[0]["id"], "0x1"))
+        self.assertEqual(batch.events, [("failed", Fault.GARBAGE, True)])
+        world.wire.say(result(calls[1]["id"], "0x2"))
+        self.assertEqual((len(batch.events), world.upstream.stats.late_answers), (1, 1))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_answer_that_hides_its_id(self) -> None:
+        """An answer that our reader of messages takes and our cutter does not fails its call, too."""
+        world = World()
+        sink = world.send()
+        self.patch(multiplexed, "with_id", _raise_garbage)
+        world.answer("0x1")
+        self.assertEqual(sink.events, [("failed", Fault.GARBAGE, True)])
+
+    def test_while_an_end_is_told(self) -> None:
+        """One sink that breaks on hearing of its end keeps nobody else from hearing of his."""
+        world = World()
+        sinks = [self._send(world, _Breaking("failed")), world.send()]
+        world.wire.cut()
+        self.assertEqual([sink.events for sink in sinks], [[("failed", Fault.DISCONNECTED, True)]] * 2)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+
+    def test_while_it_is_written(self) -> None:
+        """A connection that breaks in the middle of a batch fails the batch, once."""
+        world = World()
+        world.send()
+        (link,) = world.upstream.open
+        writes: list[bytes] = []
+
+        def write(message: bytes) -> None:
+            writes.append(message)
+            if len(writes) == 2:
+                link.end(Ending.LOST, "gone")
+
+        link.talk._write = write
+        batch = world.send(b"[%b,%b,%b]" % (CALL % b"1", CALL % b"2", CALL % b"3"))
+        self.assertEqual(batch.events, [("failed", Fault.DISCONNECTED, True)])
+
+    def test_write_that_raises(self) -> None:
+        """The same where the connection raises something unforeseen."""
+        world = World()
+        world.send()
+        (link,) = world.upstream.open
+        link.talk._write = _raise_garbage
+        sink = world.send()
+        self.assertEqual(sink.events, [("failed", Fault.DISCONNECTED, True)])
+        self.assertEqual(len(self.flushLoggedErrors(Garbage)), 1)
+
+
+def _raise_garbage(*_: Any) -> Any:
+    raise Garbage("broken")
 
 
 class LossTests(SynchronousTestCase):
