@@ -34,12 +34,16 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer of our own: HTTP status, JSON-RPC code, words. ``retry_after_seconds`` becomes a Retry-After."""
+    """An answer of our own: HTTP status, JSON-RPC code, words. ``retry_after_seconds`` becomes a Retry-After.
+
+    ``lines``: header lines of its own, each with its end.
+    """
 
     status: int
     code: int
     message: str
     retry_after_seconds: int | None = None
+    lines: bytes = b""
 
     def saying(self, message: str) -> Refusal:
         """The same refusal in other words."""

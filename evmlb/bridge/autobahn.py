@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from evmlb.wire.http1 import RequestHead
 
 
+EXTENSIONS = b"sec-websocket-extensions"
+
+
 class Quiet:
     """In the place of autobahn's logger: what clients do wrong is counted, and told to them, not logged."""
 
@@ -20,15 +23,22 @@ class Quiet:
     info = warn = error = debug
 
 
-def opening(head: RequestHead) -> bytes:
-    """The request of an upgrade as autobahn reads it: what is a matter of WebSocket, and nothing else."""
+def opening(head: RequestHead, offer: bytes) -> bytes:
+    """The request of an upgrade as autobahn reads it: what is a matter of WebSocket, and nothing else.
+
+    ``offer``: the one extension that is accepted, empty for none. Others it would refuse, where it has to decline them.
+    """
     lines = [b"%b / HTTP/1.%d" % (head.method, head.http11)]
     lines += [b"%b: %b" % header for header in head.headers if _is_of_websocket(header[0])]
+    if offer:
+        lines.append(b"%b: %b" % (EXTENSIONS, offer))
     return b"\r\n".join((*lines, b"", b""))
 
 
 def _is_of_websocket(name: bytes) -> bool:
-    return name in (b"host", b"connection", b"upgrade") or name.startswith(b"sec-websocket-")
+    if name in (b"host", b"connection", b"upgrade"):
+        return True
+    return name.startswith(b"sec-websocket-") and name != EXTENSIONS
 
 
 def make_factory(max_message_bytes: int, compression: bool) -> Any:

@@ -90,7 +90,7 @@ class Bridge:
         nodes = self.nodes.get(upgrade.router.network.name)
         if nodes is None:
             return NO_WEBSOCKET.saying("WebSocket is not served at this path")
-        return refused_handshake(upgrade.head) or Pipe(self, upgrade, nodes, os.urandom, self._error_status)
+        return Pipe(self, upgrade, nodes, os.urandom, self._error_status)
 
     def _refusal(self, upgrade: Upgrade) -> Refusal | None:
         per_address = self.config.max_connections_per_address
@@ -102,7 +102,7 @@ class Bridge:
             return _TOO_MANY
         if per_address and self._by_client[upgrade.client] >= per_address:
             return _TOO_MANY_OF_ADDRESS
-        return None
+        return refused_handshake(upgrade.head)
 
     def _allows(self, origin: str) -> bool:
         allowed = self.config.allowed_origins

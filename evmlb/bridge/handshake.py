@@ -7,6 +7,7 @@ import binascii
 import http
 from typing import TYPE_CHECKING
 
+from evmlb.bridge.offers import Malformed, accepted
 from evmlb.bridge.search import Headers
 from evmlb.errors import INVALID_REQUEST, Refusal
 from evmlb.interfaces import Upgrade
@@ -19,6 +20,12 @@ OWN_PATHS = (b"", b"/ws", b"/ws/")
 """Paths behind the network's name that mean the network itself, and add nothing to a node's path."""
 KEY = b"sec-websocket-key"
 _HANDSHAKE = (KEY, b"sec-websocket-version", b"sec-websocket-protocol", b"sec-websocket-extensions")
+_VERSION = b"sec-websocket-version"
+_OTHER_VERSION = Refusal(
+    400, INVALID_REQUEST.code, "WebSocket is spoken in version 13", lines=b"Sec-WebSocket-Version: 13\r\n"
+)
+"""RFC 6455, 4.4: a server that does not speak the client's version names those that it does."""
+_BAD_OFFER = INVALID_REQUEST.saying("Sec-WebSocket-Extensions is malformed (RFC 6455, 9.1)")
 _NO_GET = Refusal(405, -32600, "a WebSocket handshake is a GET")
 _OLD_HTTP = Refusal(505, -32600, "a WebSocket handshake needs HTTP/1.1")
 
@@ -30,11 +37,21 @@ def refused_handshake(head: RequestHead) -> Refusal | None:
         return _NO_GET
     if not head.http11:
         return _OLD_HTTP
-    if head.value(b"sec-websocket-version") != b"13":
-        return INVALID_REQUEST.saying("WebSocket is spoken in version 13")
+    if head.value(_VERSION) != b"13":
+        return _OTHER_VERSION
+    if not _are_offers(head.value(b"sec-websocket-extensions")):
+        return _BAD_OFFER
     if len(keys) != 1 or not _is_nonce(keys[0]):
         return INVALID_REQUEST.saying("a WebSocket handshake has one Sec-WebSocket-Key of 16 bytes in Base64")
     return None
+
+
+def _are_offers(header: bytes) -> bool:
+    try:
+        accepted(header)
+    except Malformed:
+        return False
+    return True
 
 
 def _is_nonce(key: bytes) -> bool:

@@ -30,8 +30,9 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.interfaces import INegotiated, IPushProducer
 from zope.interface import implementer
 
-from evmlb.bridge.autobahn import Quiet, opening
+from evmlb.bridge.autobahn import EXTENSIONS, Quiet, opening
 from evmlb.bridge.frames import MOST_BYTES, may_become_text, read_text, text_header
+from evmlb.bridge.offers import accepted
 from evmlb.jsonrpc import error_body
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ class Socket(WebSocketServerProtocol):
     def open(self, transport: Any, rest: bytes) -> None:
         """See ``ClientSocket``: shake hands, by the request that came already."""
         self.makeConnection(transport)
-        self._dataReceived(opening(self.upgrade.head))
+        head = self.upgrade.head
+        offer = accepted(head.value(EXTENSIONS)) if self._bridge.config.compression else b""
+        self._dataReceived(opening(head, offer))
         self._look_again()
         if rest:
             self.dataReceived(rest)

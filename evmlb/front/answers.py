@@ -69,7 +69,7 @@ class Answers:
 
     def refusal(self, request: RequestHead | None, refusal: Refusal, attempts: int, keep_alive: bool) -> bytes:
         """The same for an answer of our own; without a request when it could not be read."""
-        lines = [status_line(self.refusal_status(refusal)), _content_type(JSON)]
+        lines = [status_line(self.refusal_status(refusal)), _content_type(JSON), refusal.lines]
         if refusal.retry_after_seconds is not None:
             lines.append(b"Retry-After: %d\r\n" % refusal.retry_after_seconds)
         if request is not None and request.origin:

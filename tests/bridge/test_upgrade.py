@@ -99,12 +99,12 @@ class Handshake(SynchronousTestCase):
         """What is no handshake is told why, as JSON-RPC."""
         version = b"Sec-WebSocket-Version: 8"
         for status, words, data in (
-            (400, "Hixie76", request(first=UPGRADE[:2])),
-            (400, "version 8", request(first=(*UPGRADE[:2], version, NONCE))),
+            (400, "version 13", request(first=UPGRADE[:2])),
+            (400, "version 13", request(first=(*UPGRADE[:2], version, NONCE))),
             (400, "Sec-WebSocket-Key", request(first=UPGRADE)),
             (400, "Sec-WebSocket-Key", request(NONCE)),
-            (405, "POST", request().replace(b"GET", b"POST")),
-            (505, "HTTP/1.0", request().replace(b"HTTP/1.1", b"HTTP/1.0")),
+            (405, "GET", request().replace(b"GET", b"POST")),
+            (505, "HTTP/1.1", request().replace(b"HTTP/1.1", b"HTTP/1.0")),
             (501, "", request(b"Content-Length: 1") + b"x"),
             (501, "", request(b"Transfer-Encoding: chunked") + b"0\r\n\r\n"),
         ):
