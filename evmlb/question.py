@@ -10,12 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
-import orjson
 from twisted.internet.defer import Deferred
 
 from evmlb.errors import Fault
 from evmlb.interfaces import AnswerHead, Flight, Upstream
-from evmlb.jsonrpc import call_body
+from evmlb.jsonrpc import Unreadable, call_body, read_value
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_WORDS = 200
@@ -105,8 +104,8 @@ class _Question(_Sink[object]):
 
     def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
         try:
-            body = orjson.loads(b"".join(parts))
-        except ValueError:
+            body = read_value(b"".join(parts), max_bytes=MAX_ANSWER_BYTES)
+        except Unreadable:
             body = None
         if not isinstance(body, dict) or ("result" not in body and "error" not in body):
             fault = _FAULT_OF_STATUS.get(head.status, Fault.HTTP_ERROR)

@@ -24,6 +24,8 @@ from typing import NamedTuple
 import msgspec
 from Crypto.Hash import keccak  # while serving, a late import would hold up every request for some 20 ms
 
+from evmlb.jsonrpc import Unreadable, decoder
+
 MAX_RAW_CHARACTERS = 4 * 1024 * 1024
 """A longer raw transaction has no hash. geth takes 128 KiB, or six blobs of 128 KiB with their proofs."""
 
@@ -45,14 +47,14 @@ class _Params(msgspec.Struct, array_like=True):
     raw: str
 
 
-_decode_params = msgspec.json.Decoder(_Params).decode
+_decode_params = decoder(_Params)
 
 
 def raw_transaction_of(params: msgspec.Raw | bytes) -> str | None:
     """The first parameter, if it is a string; ``None`` otherwise, also for what is not JSON. Never raises."""
     try:
         return _decode_params(params).raw
-    except (ValueError, RecursionError):
+    except Unreadable:
         return None
 
 

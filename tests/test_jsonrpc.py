@@ -107,6 +107,25 @@ class ParseCallTests(SynchronousTestCase):
                 parse_call(body)
             self.assertEqual(caught.exception.code, code, (body[:80], caught.exception.message))
 
+    def test_refused_with_the_id(self) -> None:
+        """A refusal knows the id wherever there is a single one that is an id (specification, section 5)."""
+        for call_id, body in (
+            (b"1", b'{"id":1,"method":null}'),
+            (b'"a\\"b"', b'{"id":"a\\"b","method":""}'),
+            (b"null", b'{"id":null}'),
+            (b"7", b'{"id":7,"method":"m","params":3,"x":1}'),
+            (b"7", b'{"id":7,"method":"m","METHOD":"n"}'),
+            (b"7", b'{"id":7,"method":"%b"}' % (b"m" * 300)),
+            (b"", b'{"id":7,"ID":8,"method":"m"}'),
+            (b"", b'{"id":[],"method":"m"}'),
+            (b"", b'{"id":1'),
+            (b"", b'[{"id":1}]'),
+            (b"", b"5"),
+        ):
+            with self.assertRaises(InvalidCall) as caught:
+                parse_call(body)
+            self.assertEqual(caught.exception.id, call_id, body)
+
     def test_no_room_for_another_member(self) -> None:
         """No envelope with a member too many passes for a compact one, whatever the lengths are made to be."""
         for extra in (
@@ -218,10 +237,31 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(read_answer(spoilt, b"7").kind, AnswerKind.GARBAGE)
 
     def test_large_to_the_end(self) -> None:
-        """Where nothing else tells its end, a large answer is read to it."""
-        whole = b'{"jsonrpc":"2.0","id":7,"result":[' + b'{"a":"1"},' * 1000 + b'{"a":"1"}]}'
-        self.assertEqual(read_answer(whole, b"7", to_the_end=True).kind, AnswerKind.RESULT)
-        self.assertEqual(read_answer(whole[:-2], b"7", to_the_end=True).kind, AnswerKind.GARBAGE)
+        """A large answer is read to its end: an id there that is wrong, missing or followed by rubbish is noticed."""
+        result = b"[" + b'{"a":"1"},' * 1000 + b'{"a":"1"}]'
+        for form, kind in (
+            (b'{"jsonrpc":"2.0","result":%b,"id":7}', AnswerKind.RESULT),
+            (b'{"id":7,"result":%b}', AnswerKind.RESULT),
+            (b'{"jsonrpc":"2.0","result":%b,"id":8}', AnswerKind.GARBAGE),
+            (b'{"jsonrpc":"2.0","result":%b,"id":null}', AnswerKind.GARBAGE),
+            (b'{"jsonrpc":"2.0","result":%b}', AnswerKind.GARBAGE),
+            (b'{"jsonrpc":"2.0","result":%b,"id":7}}', AnswerKind.GARBAGE),
+            (b'{"jsonrpc":"2.0","result":%b,"id":7', AnswerKind.GARBAGE),
+            (b'{"id":7,"result":%b, ...}', AnswerKind.GARBAGE),
+            (b'{"result":%b,"id":7,"error":{"code":1,"message":""}}', AnswerKind.ERROR),
+        ):
+            body = form % result
+            self.assertEqual(read_answer(body, b"7").kind, kind, form)
+            if kind is not AnswerKind.RESULT:
+                self.assertFalse(is_plain_result(body, body, b"7"), form)
+
+    def test_pieces(self) -> None:
+        """Of what comes in pieces nothing is plain until there is enough in the first: a null may be in the second."""
+        opening = b'{"jsonrpc":"2.0","id":7,"result":'
+        for first, last in ((opening, b"null}"), (opening, b"x}"), (opening + b'"0', b'x"}'), (opening[:9], b"}")):
+            self.assertFalse(is_plain_result(first, last, b"7"), (first, last))
+        self.assertFalse(begins_plain_result(opening, b"7"))
+        self.assertTrue(is_plain_result(opening + b'"%b' % (b"a" * 4096), b'"}', b"7"))
 
     def test_null_id(self) -> None:
         """A null id is one that only errors may have."""
@@ -293,13 +333,29 @@ class AnswerTests(SynchronousTestCase):
             (b'[{"id":8,"result":1},{"id":9,"result":1}]', AnswerKind.GARBAGE),
             (b'[{"result":1},{"id":2,"result":1}]', AnswerKind.GARBAGE),
             (b'[{"id":2.0,"result":1},{"id":1,"result":1}]', AnswerKind.RESULT),
-            (b'[{"id":1,"result":1},3]', AnswerKind.RESULT),
+            (b'[{"id":1,"result":1},3]', AnswerKind.GARBAGE),
+            (b'[{"id":1,"result":1},{"id":1,"result":1}]', AnswerKind.GARBAGE),
+            (b'[{"id":1,"result":1},{"id":9,"error":{"code":1,"message":""}}]', AnswerKind.GARBAGE),
+            (b'[{"id":1,"result":1},{"id":null,"error":{"code":1,"message":""}}]', AnswerKind.RESULT),
+            (b'[{"id":1,"result":1},{"id":2,"result":1},{"id":3,"result":1}]', AnswerKind.GARBAGE),
             (b"[3,3]", AnswerKind.GARBAGE),
             (b'{"id":null,"error":{"code":-32600,"message":"batch too large"}}', AnswerKind.ERROR),
             (b'{"id":1,"result":1}', AnswerKind.GARBAGE),
             (b"nonsense", AnswerKind.GARBAGE),
         ):
             self.assertEqual(read_batch_answer(body, call).kind, kind, body)
+
+    def test_batch_ids(self) -> None:
+        """Each id of a batch is answered as often as it was asked with, however it is written, and all are looked at
+        once.
+        """
+        for count in (10, 5000):
+            members = b",".join(b'{"id":"\\u0061%d","method":"eth_call"}' % number for number in range(count))
+            call = parse_call(b'[%b,{"id":"a0","method":"m"}]' % members)
+            errors = [b'{"id":"a%d","error":{"code":3,"message":""}}' % number for number in (*range(count), 0)]
+            self.assertEqual(len(read_batch_answer(b"[%b]" % b",".join(errors), call).errors), count + 1)
+            errors[-1] = errors[1]
+            self.assertEqual(read_batch_answer(b"[%b]" % b",".join(errors), call).kind, AnswerKind.GARBAGE)
 
 
 class ErrorBodyTests(SynchronousTestCase):
@@ -309,6 +365,8 @@ class ErrorBodyTests(SynchronousTestCase):
             orjson.loads(error_body(parse_call(b'{"id":"a","method":"x"}'), -1, 'say "no"')),
             {"jsonrpc": "2.0", "id": "a", "error": {"code": -1, "message": 'say "no"'}},
         )
-        self.assertIsNone(orjson.loads(error_body(None, -1, "no"))["id"])
+        for unknown in (None, b""):
+            self.assertIsNone(orjson.loads(error_body(unknown, -1, "no"))["id"])
+        self.assertEqual(orjson.loads(error_body(b'"x"', -1, "no"))["id"], "x")
         batch = parse_call(b'[{"id":1,"method":"x"},{"method":"x"},{"id":2,"method":"x"}]')
         self.assertEqual([answer["id"] for answer in orjson.loads(error_body(batch, -1, "no"))], [1, 2])

@@ -22,6 +22,8 @@ RANK = {room: rank for rank, (_, rooms) in enumerate(LAYERS) for room in rooms.s
 NAMES = [name for name, _ in LAYERS]
 IMPURE = {"twisted", "treq", "autobahn", "txredisapi", "prometheus_client", "asyncio", "uvloop", "httptools", "time"}
 STRANGERS = ("drivers", "edges")  # rooms of these layers do not import each other
+PARSERS = ("json.loads", "json.load", "orjson.loads", "msgspec.json.Decoder", "msgspec.json.decode")
+NO_STRANGERS_JSON = ("demo", "chaos", "classify")  # they read what they, or an operator at a terminal, wrote
 ALLOWED = {  # what one room of such a layer may use of another, with the reason
     ("upstream", "wire"): "the pool speaks HTTP/1.1 over the wire",
     ("front", "wire"): "so does the client's side",
@@ -93,5 +95,16 @@ class LayersTests(SynchronousTestCase):
             and node.module == "twisted.internet"
             and any(alias.name == "reactor" for alias in node.names)
             and NAMES[RANK[room]] != "composition"
+        ]
+        self.assertEqual(wrong, [])
+
+    def test_one_door_for_json(self) -> None:
+        """What came from outside is read by ``evmlb.jsonrpc`` alone: nobody else calls a parser, or makes one."""
+        wrong = [
+            f"{name}: {ast.unparse(node)}"
+            for name, room, tree in modules()
+            if room not in ("jsonrpc", *NO_STRANGERS_JSON)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node) in PARSERS
         ]
         self.assertEqual(wrong, [])

@@ -96,7 +96,7 @@ class Calls:
         try:
             call = parse_call(message)
         except InvalidCall as error:
-            self._socket.send_text(error_body(None, error.code, error.message))
+            self._socket.send_text(error_body(error.id, error.code, error.message))
             return
         klass = call.klass
         if (klass is UNSAFE or klass is REFUSED) and self._is_not_for_nodes(call):

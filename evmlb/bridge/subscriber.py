@@ -12,7 +12,7 @@ import orjson
 
 from evmlb.bridge.frames import text_header
 from evmlb.interfaces import Subscriptions
-from evmlb.jsonrpc import Call
+from evmlb.jsonrpc import Call, Unreadable, read_value
 
 if TYPE_CHECKING:
     from evmlb.bridge.socket import Socket
@@ -21,6 +21,7 @@ SUBSCRIBING = frozenset(("eth_subscribe", "eth_unsubscribe"))
 _METHOD_NOT_FOUND = -32601
 _INVALID_PARAMS = -32602
 _SERVER_ERROR = -32000
+_MAX_ID_BYTES = 1024
 
 
 class Client:
@@ -99,9 +100,9 @@ class Client:
 def _only_text(params: bytes) -> str | None:
     """The string in a list of one string, else None."""
     try:
-        match orjson.loads(params or b"null"):
+        match read_value(params or b"null", max_bytes=_MAX_ID_BYTES):
             case [str(text)]:
                 return text
-    except ValueError:
+    except Unreadable:
         pass
     return None

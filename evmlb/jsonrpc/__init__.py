@@ -1,4 +1,5 @@
-"""JSON-RPC 2.0 as a balancer needs it: envelopes (:mod:`.calls`), kinds of answers (:mod:`.answers`), :mod:`.scan`.
+"""JSON-RPC 2.0 as a balancer needs it: envelopes (:mod:`.calls`), kinds of answers (:mod:`.answers`), and
+the one door for what comes from outside (:mod:`.reading`, :mod:`.scan`).
 
 Nothing here parses parameters or results (https://www.jsonrpc.org/specification).
 """
@@ -10,9 +11,11 @@ from evmlb.jsonrpc.answers import (
     is_plain_result,
     read_answer,
     read_batch_answer,
+    read_error,
 )
 from evmlb.jsonrpc.calls import Call, InvalidCall, call_body, error_body, parse_call
-from evmlb.jsonrpc.scan import Unreadable, scan_members
+from evmlb.jsonrpc.reading import Unreadable, decoder, is_utf8, read_value
+from evmlb.jsonrpc.scan import name_of, scan_members
 
 __all__ = [
     "Answer",
@@ -22,10 +25,15 @@ __all__ = [
     "Unreadable",
     "begins_plain_result",
     "call_body",
+    "decoder",
     "error_body",
     "is_plain_result",
+    "is_utf8",
+    "name_of",
     "parse_call",
     "read_answer",
     "read_batch_answer",
+    "read_error",
+    "read_value",
     "scan_members",
 ]

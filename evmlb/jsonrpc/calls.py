@@ -3,34 +3,46 @@
 A request's envelope is read once, by msgspec, with the id and the parameters left as the bytes they are.
 
 Go nodes match member names without regard to case, so ``{"method": "eth_call", "METHOD": "debug_x"}`` would be one
-call for us and another for them. Duplicate and case-variant envelope members are therefore refused.
+call for us and another for them. Duplicate and case-variant envelope members are therefore refused. What stands beside
+the parameters may be ``MAX_WALKED_BYTES`` long: that much is looked at member by member, whatever the body's size.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 import orjson
 from msgspec import Raw
 
-from evmlb.jsonrpc.scan import Unreadable, scan_members
+from evmlb.jsonrpc.reading import TooDeep, Unreadable, decoder, is_utf8, read_value
+from evmlb.jsonrpc.scan import MAX_WALKED_BYTES, name_of, scan_members
 from evmlb.methods import KNOWN, MethodClass, method_class
+
+T = TypeVar("T")
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 
-MAX_BATCH_MEMBERS = 100_000
+MAX_BATCH_MEMBERS = 10_000
 """More members than this in one batch are refused: a node would refuse far fewer."""
+_MAX_BATCH_COMMAS = 200_000
+"""A batch with more of them has too many members, or members that are no calls: it is refused before it is read."""
 
 
 class InvalidCall(Exception):
-    """The body is no JSON-RPC request. ``code`` and the message are what the client is told."""
+    """The body is no JSON-RPC request. ``code`` and the message are what the client is told.
 
-    def __init__(self, code: int, message: str) -> None:
+    ``id`` is the request's id where that could be read (specification, section 5), else empty.
+    """
+
+    def __init__(self, code: int, message: str, call_id: bytes = b"") -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.id = call_id
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -64,13 +76,22 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     jsonrpc: str = ""
 
 
+class _Members(msgspec.Struct, gc=False):
+    """The same members whatever they are, and whatever stands beside them."""
+
+    method: Raw = Raw()
+    id: Raw = Raw()
+    params: Raw = Raw()
+
+
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_decode_members = msgspec.json.Decoder(list[Raw]).decode
-_decode_anything = msgspec.json.Decoder(Raw).decode
+_read_members = decoder(_Members)
+_read_batch = decoder(list[Raw])
+_read_anything = decoder(Raw)
 _NO_PARAMS = Raw()
 _ENVELOPE_NAMES = frozenset(("jsonrpc", "id", "method", "params"))
 _ID = re.compile(rb'-?[0-9][0-9.eE+-]*|"[^"]*"|null')
-_STRAIGHT = (b'"method"', b'"id"', b'"params"')
+_LARGE_BYTES = 64 * 1024
 
 
 def parse_call(body: bytes) -> Call:
@@ -79,22 +100,24 @@ def parse_call(body: bytes) -> Call:
     The result keeps views into ``body``.
     """
     if body[:1] != b"{":
-        stripped = body.lstrip(b" \t\r\n")
-        if stripped[:1] == b"[":
+        stripped = body.lstrip(b" \t\r\n")[:1]
+        if stripped == b"[":
             return _parse_batch(body)
-        if stripped[:1] != b"{":
+        if stripped != b"{":
             _refuse_text(body)
+    if len(body) > _LARGE_BYTES:
+        return _parse_carefully(body)  # to look twice at so much costs more than to look with care
     try:
         envelope = _decode_envelope(body)
-    except (ValueError, RecursionError) as error:
-        return _parse_carefully(body, error)
+    except (ValueError, RecursionError):
+        return _parse_carefully(body)
     raw_id = bytes(envelope.id)
     if not _is_exact(body, envelope, raw_id) or not body.isascii() or (raw_id and raw_id[0] not in _PLAIN_ID_STARTS):
-        return _parse_carefully(body, None)
+        return _parse_carefully(body)
     method = envelope.method
     klass = KNOWN.get(method)
     if klass is None:
-        klass = method_class(_checked_method(method))
+        klass = method_class(_checked_method(method, raw_id))
     return Call(method, klass, raw_id, envelope.params)
 
 
@@ -120,62 +143,74 @@ _PLAIN_ID_STARTS = frozenset(b'0123456789-"n')
 def _refuse_text(body: bytes) -> None:
     """Raise the error for a body that is neither object nor array."""
     try:
-        _decode_anything(body)
-    except (ValueError, RecursionError):
+        _read_anything(body)
+    except Unreadable:
         raise InvalidCall(PARSE_ERROR, "parse error: the body is not JSON") from None
     raise InvalidCall(INVALID_REQUEST, "invalid request: expected an object or an array of objects")
 
 
-def _parse_carefully(body: bytes, error: BaseException | None) -> Call:
-    """The uncommon envelope: escapes, other members, odd ids, or plainly wrong. Says exactly what is wrong."""
-    members = _distinct_members(body, error)
-    if "method" not in members:
-        raise InvalidCall(INVALID_REQUEST, "invalid request: there is no method")
-    method = _checked_method(_string(members["method"]))
+def _parse_carefully(body: bytes) -> Call:
+    """The uncommon envelope: long, with escapes, other members, odd ids, or wrong. Says exactly what is wrong."""
+    members, params = _distinct_members(body)
     raw_id = members.get("id", b"")
     if raw_id and not _valid_id(raw_id):
         raise InvalidCall(INVALID_REQUEST, "invalid request: the id is neither a string, a number nor null")
-    params = members.get("params", b"")
-    if params and params[:1] not in (b"[", b"{", b"n"):
-        raise InvalidCall(INVALID_REQUEST, "invalid request: params is neither an array nor an object")
-    return Call(method, method_class(method), raw_id, Raw(params) if params else _NO_PARAMS)
+    if "method" not in members:
+        raise InvalidCall(INVALID_REQUEST, "invalid request: there is no method", raw_id)
+    method = _checked_method(_string(members["method"]), raw_id)
+    if params and bytes(memoryview(params)[:1]) not in (b"[", b"{", b"n"):
+        raise InvalidCall(INVALID_REQUEST, "invalid request: params is neither an array nor an object", raw_id)
+    return Call(method, method_class(method), raw_id, params)
 
 
-def _checked_method(method: str) -> str:
+def _checked_method(method: str, raw_id: bytes) -> str:
     if not method or len(method) > 256 or not method.isprintable():
-        raise InvalidCall(INVALID_REQUEST, "invalid request: the method is not a name")
+        raise InvalidCall(INVALID_REQUEST, "invalid request: the method is not a name", raw_id)
     return method
 
 
-def _distinct_members(body: bytes, error: BaseException | None) -> dict[str, bytes]:
-    """Top-level members by name; raises where two names are equal but for case and one is the envelope's."""
-    if isinstance(error, RecursionError):
-        raise InvalidCall(INVALID_REQUEST, "invalid request: nested too deeply")
-    try:
-        body.decode()
-        _decode_anything(body)
-    except RecursionError:
-        raise InvalidCall(INVALID_REQUEST, "invalid request: nested too deeply") from None
-    except ValueError:
-        raise InvalidCall(PARSE_ERROR, "parse error: the body is not JSON") from None
+def _distinct_members(body: bytes) -> tuple[dict[str, bytes], Raw]:
+    """The envelope's members but for the parameters, by name; and these, empty where there are none.
+
+    Refused are two names that are equal but for case where one is the envelope's, and too much beside the parameters.
+    """
+    params = _read(_read_members, body).params
     found: dict[str, bytes] = {}
+    wrong = ""
     try:
-        for key, start, end in scan_members(body):
-            name = _string(key)
-            if name.lower() in _ENVELOPE_NAMES:
-                if name.lower() != name or name in found:
-                    raise InvalidCall(INVALID_REQUEST, f"invalid request: {name.lower()} is given twice or miswritten")
-                found[name] = bytes(body[start:end])
+        for key, start, end in scan_members(body, (params,)):
+            name = name_of(key)
+            folded = name.casefold()  # as Go does, to which U+017F is an s
+            if folded in _ENVELOPE_NAMES:
+                wrong = wrong or (folded if folded != name or name in found else "")
+                found[name] = b"" if name == "params" else body[start:end]
     except Unreadable:
-        raise InvalidCall(INVALID_REQUEST, "invalid request: expected an object") from None
-    return found
+        words = f"invalid request: more than {MAX_WALKED_BYTES} bytes beside the parameters"
+        raise InvalidCall(INVALID_REQUEST, words) from None
+    if wrong:
+        raw_id = found.get("id", b"") if wrong != "id" else b""
+        words = f"invalid request: {wrong} is given twice or miswritten"
+        raise InvalidCall(INVALID_REQUEST, words, raw_id if _valid_id(raw_id) else b"")
+    return found, params
+
+
+def _read(read: Callable[[bytes], T], body: bytes) -> T:
+    """What a decoder makes of a body, in words for the client where that is nothing."""
+    try:
+        if not is_utf8(body):
+            raise Unreadable
+        return read(body)
+    except TooDeep:
+        raise InvalidCall(INVALID_REQUEST, "invalid request: nested too deeply") from None
+    except Unreadable:
+        raise InvalidCall(PARSE_ERROR, "parse error: the body is not JSON") from None
 
 
 def _string(raw: bytes) -> str:
     """The text of a JSON string; the empty string for anything else."""
     try:
-        value = orjson.loads(raw)
-    except ValueError:
+        value = read_value(raw)
+    except Unreadable:
         return ""
     return value if isinstance(value, str) else ""
 
@@ -185,13 +220,9 @@ def _valid_id(raw: bytes) -> bool:
 
 
 def _parse_batch(body: bytes) -> Call:
-    try:
-        raws = _decode_members(body)
-        body.decode()
-    except RecursionError:
-        raise InvalidCall(INVALID_REQUEST, "invalid request: nested too deeply") from None
-    except ValueError:
-        raise InvalidCall(PARSE_ERROR, "parse error: the body is not JSON") from None
+    if len(body) > _MAX_BATCH_COMMAS and body.count(b",") > _MAX_BATCH_COMMAS:
+        raise InvalidCall(INVALID_REQUEST, "invalid request: the batch has too many values")
+    raws = _read(_read_batch, body)
     if not raws:
         raise InvalidCall(INVALID_REQUEST, "invalid request: the batch is empty")
     if len(raws) > MAX_BATCH_MEMBERS:
@@ -203,17 +234,21 @@ def _parse_batch(body: bytes) -> Call:
 def _parse_member(body: bytes) -> Call:
     if body[:1] != b"{":
         raise InvalidCall(INVALID_REQUEST, "invalid request: a member of the batch is not an object")
-    return parse_call(body)
+    try:
+        return parse_call(body)
+    except InvalidCall as error:
+        raise InvalidCall(error.code, error.message) from None  # it is the batch that is refused
 
 
-def error_body(call: Call | None, code: int, message: str) -> bytes:
+def error_body(call: Call | bytes | None, code: int, message: str) -> bytes:
     """An error of our own for ``call``: an object, or for a batch an array with one error per id.
 
-    Without a call (it could not be read) the id is null, as the specification demands.
+    Of a call that could not be read the id alone may be known. Without even that (None, or empty) the error's id is
+    null, as the specification demands.
     """
     error = orjson.dumps({"code": code, "message": message})
-    if call is None:
-        return b'{"jsonrpc":"2.0","id":null,"error":%b}' % error
+    if not isinstance(call, Call):
+        return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call or b"null", error)
     if call.members is None:
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call.id or b"null", error)
     answers = (b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (member.id, error) for member in call.members if member.id)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from evmlb.chain import parse_quantity
+from evmlb.jsonrpc import Unreadable, decoder
 from evmlb.methods import BLOCK_PARAM, TAKES_RANGE
 from evmlb.policy.recent import RecentBlocks
 
@@ -64,8 +65,8 @@ class _Object(msgspec.Struct, rename="camel", gc=False):
     to_block: str | None = None
 
 
-_decode_params = msgspec.json.Decoder(_Params).decode
-_decode_value = msgspec.json.Decoder(str | _Object | None).decode
+_decode_params = decoder(_Params)
+_decode_value = decoder(str | _Object | None)
 _FIELDS = _Params.__struct_fields__
 
 
@@ -81,7 +82,7 @@ def block_reference(method: str, params: Raw) -> BlockReference | None:
     try:
         raw = getattr(_decode_params(params), _FIELDS[position])
         value = _decode_value(raw) if raw else None
-    except (ValueError, RecursionError):
+    except Unreadable:
         return None
     if value is None:
         return LATEST if position else None
@@ -96,7 +97,7 @@ def _range_object(method: str, params: Raw) -> _Object | None:
         return None
     try:
         value = _decode_value(_decode_params(params).first)
-    except (ValueError, RecursionError):
+    except Unreadable:
         return None
     return value if isinstance(value, _Object) else None
 

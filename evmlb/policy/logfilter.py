@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Raw
 
 from evmlb.chain import parse_quantity
+from evmlb.jsonrpc import decoder
 from evmlb.policy.bloom import bloom_mask
 from evmlb.policy.headers import BLOOM_BYTES
 
@@ -72,9 +73,9 @@ class _Fields(msgspec.Struct, rename="camel"):
     log_index: str
 
 
-_decode_list = msgspec.json.Decoder(list[Raw]).decode
-_decode_fields = msgspec.json.Decoder(_Fields).decode
-_decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_list = decoder(list[Raw])
+_decode_fields = decoder(_Fields)
+_decode_members = decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -84,7 +85,7 @@ def read_logs(result: bytes) -> tuple[Log, ...] | None:
         if not result.isascii():
             result.decode()
         return tuple(_read_log(bytes(raw)) for raw in _decode_list(result))
-    except (ValueError, RecursionError):
+    except ValueError:  # what cannot be read is one
         return None
 
 

@@ -32,8 +32,6 @@ from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.ratelimit import parse_retry_after
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
 
-_WHOLE_BATCH_BYTES = 16_384
-"""Batch answers up to this size are read whole; larger ones only when something about them looks like an error."""
 _TEXT_BYTES = 1000
 """So much of a body that is no JSON-RPC is looked at for what it says."""
 _OF_THE_TARGET = frozenset((Fault.HTTP_ERROR, Fault.GARBAGE, Fault.UNAUTHORIZED))
@@ -69,7 +67,7 @@ class Judge:
             return ANSWER
         if call.members is not None:
             return self._judge_batch(attempt, call, head, body)
-        answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
+        answer = read_answer(body, call.id or b"null")
         if answer.kind is AnswerKind.NULL:
             return self._judge_null(attempt, call)
         return self._weigh(attempt, call, self._of_body(attempt, head, answer, body))
@@ -98,9 +96,6 @@ class Judge:
 
     def _judge_batch(self, attempt: Attempt, call: Call, head: AnswerHead, body: bytes) -> Verdict:
         """A batch is one unit: it failed when its array did, or when every member of it did."""
-        plain = head.status == 200 and body[:1] == b"[" and b'"error"' not in body and body.rstrip().endswith(b"]")
-        if plain and len(body) > _WHOLE_BATCH_BYTES:
-            return ANSWER
         return self._of_body(attempt, head, read_batch_answer(body, call), body)
 
     def _judge_null(self, attempt: Attempt, call: Call) -> Verdict:
@@ -129,7 +124,7 @@ def detail_of(attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> str:
     call, body = attempt.exchange.call, b"".join(parts)
     if call is None or call.members is not None or head.status != 200:
         return f"HTTP {head.status}"
-    answer = read_answer(body, call.id or b"null", to_the_end=not head.keep_alive)
+    answer = read_answer(body, call.id or b"null")
     if answer.kind is AnswerKind.ERROR:
         return f"error {answer.code}: {answer.message[:200]}"
     return answer.why or answer.kind.value

@@ -16,12 +16,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import orjson
+import msgspec
+from msgspec import Raw
 
 from evmlb.chain import parse_quantity
 from evmlb.events import Events
 from evmlb.exchange import Exchange, Session
-from evmlb.jsonrpc import Call
+from evmlb.jsonrpc import Call, Unreadable, decoder, read_value
 from evmlb.methods import FILTER_CREATION, FILTER_USE
 from evmlb.network import Network
 from evmlb.node import Node
@@ -158,26 +159,57 @@ def uses_filter(call: Call | None) -> bool:
     return call.method in FILTER_USE
 
 
+class _Answer(msgspec.Struct, gc=False):
+    id: Raw = Raw()
+    result: Raw = Raw()
+
+
+class _Params(msgspec.Struct, array_like=True, gc=False):
+    first: Raw = Raw()
+
+
+_read_answer = decoder(_Answer)
+_read_answers = decoder(list[_Answer])
+_read_params = decoder(_Params)
+_MAX_PARAMS_BYTES = 64 * 1024
+_MAX_NAME_BYTES = 200
+"""Results and parameters that are longer are no ids of filters."""
+
+
 def _result(parts: list[bytes]) -> object:
     """The result of a small answer."""
     try:
-        return orjson.loads(b"".join(parts)).get("result")
-    except (ValueError, AttributeError):
+        return read_value(_read_answer(b"".join(parts)).result, max_bytes=_MAX_NAME_BYTES)
+    except Unreadable:
         return None
 
 
 def _results(parts: list[bytes]) -> dict[bytes, object]:
-    """The results of a small answer to a batch, by the bytes of their ids."""
+    """The short results of an answer to a batch, by the bytes of their ids."""
     try:
-        return {orjson.dumps(answer.get("id")): answer.get("result") for answer in orjson.loads(b"".join(parts))}
-    except (ValueError, AttributeError, TypeError):
+        answers = _read_answers(b"".join(parts))
+    except Unreadable:
         return {}
+    return {
+        bytes(answer.id): _value(answer.result)
+        for answer in answers
+        if answer.result and len(answer.result) <= _MAX_NAME_BYTES
+    }
+
+
+def _value(raw: Raw) -> object:
+    try:
+        return read_value(raw)
+    except Unreadable:
+        return None
 
 
 def _first_param(call: Call) -> bytes:
-    """The first parameter of a call if it is a string, as bytes; empty otherwise."""
+    """The first parameter of a call if it is a short string, as bytes; empty otherwise."""
+    if len(call.params) > _MAX_PARAMS_BYTES:
+        return b""
     try:
-        first = orjson.loads(bytes(call.params))[0]
-    except (ValueError, IndexError, KeyError, TypeError):
+        first = read_value(_read_params(call.params).first, max_bytes=_MAX_NAME_BYTES)
+    except Unreadable:
         return b""
     return first.encode() if isinstance(first, str) else b""

@@ -17,10 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import orjson
 
 from evmlb.errors import Fault
 from evmlb.exchange import Exchange
+from evmlb.jsonrpc import Unreadable, decoder
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.blocks import block_reference, recent
@@ -121,11 +123,19 @@ def outward(exchange: Exchange, verdict: Verdict, parts: list[bytes]) -> list[by
     if verdict.client_code is None or call is None or call.members is not None:
         return parts
     try:
-        error = orjson.loads(b"".join(parts))["error"]
-        error["code"] = verdict.client_code
-    except (ValueError, KeyError, TypeError):
+        error = _read_answer(b"".join(parts)).error
+    except Unreadable:
         return parts
-    return [b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call.id or b"null", orjson.dumps(error))]
+    given = {name: orjson.Fragment(bytes(value)) for name, value in error.items()}
+    error_with_code = orjson.dumps(given | {"code": verdict.client_code})
+    return [b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call.id or b"null", error_with_code)]
+
+
+class _Answer(msgspec.Struct, gc=False):
+    error: dict[str, msgspec.Raw]
+
+
+_read_answer = decoder(_Answer)
 
 
 def outvoted(verdict: Verdict) -> Verdict:

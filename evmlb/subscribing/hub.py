@@ -15,7 +15,6 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import orjson
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -24,7 +23,7 @@ from twisted.python.failure import Failure
 from evmlb.chain import parse_quantity
 from evmlb.events import Events
 from evmlb.interfaces import Subscriber, Upstream
-from evmlb.jsonrpc import Call
+from evmlb.jsonrpc import Call, Unreadable, read_value
 from evmlb.network import Network
 from evmlb.policy.changes import Change, Missed
 from evmlb.policy.headers import read_header
@@ -47,6 +46,8 @@ MOST_REASON_BYTES = 123
 PATIENCE_SECONDS = 5.0
 """So long a subscription waits for the chain's head, or for the block that it resumes at, to become known."""
 LINGER_SECONDS = 60.0
+MAX_HEAD_BYTES = 1024 * 1024
+"""A longer head is none: some nodes put the hashes of all transactions into it, which is 70 bytes each."""
 _SERVER_ERROR = -32000
 _LIMIT_EXCEEDED = -32005
 _INVALID_PARAMS = -32602
@@ -335,7 +336,7 @@ class Hub:
         """Tell of the head that a node pushed last, if it was not told of yet."""
         if self.blocks.view is None or feed.pushed is None or not feed.is_news:
             return
-        header = read_header(orjson.loads(feed.pushed))
+        header = read_header(_value_of(feed.pushed))
         feed.is_news = header is not None and not self.blocks.observe_head(feed.node, header)
 
     def look(self) -> None:
@@ -374,8 +375,13 @@ def _is_ahead(missed: Missed) -> bool:
 
 def _number_of(result: bytes) -> int | None:
     """The number of a head."""
-    try:
-        value = orjson.loads(result)
-    except ValueError:
-        return None
+    value = _value_of(result)
     return parse_quantity(value.get("number")) if isinstance(value, dict) else None
+
+
+def _value_of(head: bytes) -> object:
+    """A head; None for what is none."""
+    try:
+        return read_value(head, max_bytes=MAX_HEAD_BYTES)
+    except Unreadable:
+        return None

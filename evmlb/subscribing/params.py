@@ -13,11 +13,15 @@ import msgspec
 import orjson
 
 from evmlb.chain import parse_quantity
+from evmlb.jsonrpc import Unreadable, read_value
 from evmlb.policy.logfilter import LogFilter, read_filter
 
 HEADS, LOGS, PENDING = "newHeads", "logs", "newPendingTransactions"
 MAX_TOPIC_BYTES = 16 * 1024
 """So long may the parameters of a topic be that is passed on."""
+
+MAX_PARAMS_BYTES = 512 * 1024
+"""So long may parameters be at all: a log filter with as many addresses and topics as it may have has 300 KB."""
 
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 
@@ -29,8 +33,8 @@ class InvalidParams(ValueError):
 def read_params(raw: msgspec.Raw | bytes) -> list[Any]:
     """The parameters, of which the first is the topic."""
     try:
-        params = orjson.loads(bytes(raw)) if raw else None
-    except ValueError:
+        params = read_value(raw, max_bytes=MAX_PARAMS_BYTES) if raw else None
+    except Unreadable:
         params = None
     if not isinstance(params, list) or not params or not isinstance(params[0], str):
         raise InvalidParams("eth_subscribe takes a list that begins with the name of a subscription")

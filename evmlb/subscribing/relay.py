@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import orjson
+import msgspec
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from evmlb.jsonrpc import Unreadable, decoder
 from evmlb.subscribing.fanout import FanOut, Subscription
 from evmlb.subscribing.feeds import Feed
 from evmlb.subscribing.params import PENDING
@@ -37,6 +38,7 @@ REFUSED_SECONDS = 30.0
 MOST_EVENTS = 10_000
 """While so many events wait to be written, further ones are dropped, which is counted as a gap."""
 _METHOD_NOT_FOUND = -32601
+_HASH_CHARACTERS = len("0x") + 64
 
 
 class Refused(Exception):
@@ -216,10 +218,17 @@ def _refusal_of(failure: Failure) -> Refused:
     return Refused(-32000, "the node was lost")
 
 
+class _Transaction(msgspec.Struct, gc=False):
+    hash: str
+
+
+_read_transaction = decoder(_Transaction)
+
+
 def _hash_of(result: bytes) -> bytes:
     """What a whole transaction is told apart by."""
     try:
-        found = orjson.loads(result)["hash"]
-    except (ValueError, KeyError, TypeError):
-        found = None
-    return found.lower().encode() if isinstance(found, str) and len(found) == 66 else result[:MOST_KEY_BYTES]
+        found = _read_transaction(result).hash
+    except Unreadable:
+        found = ""
+    return found.lower().encode() if len(found) == _HASH_CHARACTERS else result[:MOST_KEY_BYTES]

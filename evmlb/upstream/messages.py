@@ -17,7 +17,8 @@ import msgspec
 import orjson
 from msgspec import Raw
 
-from evmlb.jsonrpc import Unreadable, scan_members
+from evmlb.jsonrpc import Unreadable, decoder, is_utf8, name_of, scan_members
+from evmlb.jsonrpc import read_error as read_json_error
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """A message larger than this is neither sent nor taken."""
@@ -59,46 +60,48 @@ class CutCall(msgspec.Struct, frozen=True, gc=False):
         return len(self.before) + len(self.after)
 
 
-_decode_message = msgspec.json.Decoder(Message).decode
-_decode_event = msgspec.json.Decoder(Event).decode
-_decode_batch = msgspec.json.Decoder(list[Raw]).decode
+class _Call(msgspec.Struct, gc=False):
+    params: Raw = Raw()
+
+
+_read_message = decoder(Message)
+_read_event = decoder(Event)
+_read_batch = decoder(list[Raw])
+_read_call = decoder(_Call)
 _NULL = Raw(b"null")
 
 
 def read_message(data: bytes) -> Message:
     """Read a node's message; :class:`Garbage` for what is no JSON object, and for bytes that are no UTF-8."""
     try:
-        if not data.isascii():
-            data.decode()  # a Raw is not checked, and goes to clients as it is
-        return _decode_message(data)
-    except (ValueError, RecursionError):
+        if not is_utf8(data):
+            raise Unreadable  # a Raw is not checked, and goes to clients as it is
+        return _read_message(data)
+    except Unreadable:
         raise Garbage("a message is not JSON-RPC") from None
 
 
 def read_event(message: Message) -> Event:
     """The event that a message without an id is; :class:`Garbage` if it is none."""
     try:
-        return _decode_event(message.params or _NULL)
-    except (ValueError, RecursionError):
+        return _read_event(message.params or _NULL)
+    except Unreadable:
         raise Garbage("a message is neither answer nor event") from None
 
 
 def read_error(message: Message) -> tuple[int, str] | None:
     """Code and message of an answer's error, 0 and all of it where it is no object; None for a result."""
-    raw = bytes(message.error)
-    if raw in (b"", b"null"):  # "error": null stands beside a result in the dialect of JSON-RPC 1.0
-        return None
-    error = orjson.loads(raw)
-    if not isinstance(error, dict):
-        return 0, str(error)[:1000]
-    code = error.get("code")
-    return code if isinstance(code, int) else 0, str(error.get("message", ""))[:1000]
+    raw = message.error
+    if not raw or (len(raw) == 4 and bytes(raw) == b"null"):
+        return None  # "error": null stands beside a result in the dialect of JSON-RPC 1.0
+    error = read_json_error(raw)
+    return error.code, error.message
 
 
 def number_of(raw_id: Raw) -> int:
     """The id of ours that an answer has; -1 for anything that we never use."""
-    text = bytes(raw_id)
-    return int(text) if text.isdigit() and len(text) < 20 else -1
+    text = bytes(raw_id) if len(raw_id) < 20 else b""
+    return int(text) if text.isdigit() else -1
 
 
 def own_call(method: str, params: object) -> CutCall:
@@ -114,25 +117,30 @@ def cut_body(body: bytes) -> list[CutCall] | CutCall:
     """
     if body.lstrip(b" \t\r\n")[:1] != b"[":
         return _cut_call(body)
-    try:
-        return [_cut_call(bytes(raw)) for raw in _decode_batch(body)]
-    except (ValueError, RecursionError):
-        raise Unreadable from None
+    return [_cut_call(bytes(raw)) for raw in _read_batch(body)]
 
 
 def _cut_call(body: bytes) -> CutCall:
-    for key, start, end in scan_members(body):
-        if _is_id(key):
+    try:
+        return _cut_at_id(body, ())
+    except Unreadable:
+        return _cut_at_id(body, (_read_call(body).params,))  # they are long, and the id is behind them
+
+
+def _cut_at_id(body: bytes, known: tuple[Raw, ...]) -> CutCall:
+    for key, start, end in scan_members(body, known):
+        if name_of(key) == "id":
             if end < 0:
                 raise Unreadable
             return CutCall(body[:start], body[start:end], body[end:])
     return CutCall(body)
 
 
-def with_id(answer: bytes, ours: bytes, theirs: bytes) -> bytes:
+def with_id(answer: bytes, ours: bytes, theirs: bytes, known: tuple[Raw, ...] = ()) -> bytes:
     """An answer with the client's own id in the place of ours; all else byte for byte as it came.
 
-    geth, Erigon, Reth, Besu and anvil write the id first, Nethermind last; others are scanned for it.
+    geth, Erigon, Reth, Besu and anvil write the id first, Nethermind last; in others it is looked for. ``known``: the
+    answer's other members, as they were read.
     """
     opening = b'{"jsonrpc":"2.0","id":%b,' % ours
     if answer.startswith(opening):
@@ -140,12 +148,10 @@ def with_id(answer: bytes, ours: bytes, theirs: bytes) -> bytes:
     ending = b',"id":%b}' % ours
     if answer.endswith(ending):
         return b"".join((memoryview(answer)[: -len(ending)], b',"id":', theirs, b"}"))
-    for key, start, end in scan_members(answer):
-        if _is_id(key):
-            return b"%b%b%b" % (answer[:start], theirs, answer[end:])
+    try:
+        for key, start, end in scan_members(answer, known):
+            if name_of(key) == "id" and end >= 0:
+                return b"".join((memoryview(answer)[:start], theirs, memoryview(answer)[end:]))
+    except Unreadable:
+        pass
     raise Garbage("an answer hides its id")
-
-
-def _is_id(key: bytes) -> bool:
-    """Whether this is the name of the id, however it is written."""
-    return key == b'"id"' or (b"\\" in key and orjson.loads(key) == "id")

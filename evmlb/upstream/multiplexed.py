@@ -107,7 +107,8 @@ class MultiplexedFlight:
             self._fail(Fault.GARBAGE, _BROKEN, sent=True)
 
     def _take(self, call_id: int, message: Message, data: bytes) -> None:
-        self._answers[call_id] = with_id(data, bytes(message.id), self._calls[call_id])
+        known = (message.result, message.error)
+        self._answers[call_id] = with_id(data, bytes(message.id), self._calls[call_id], known)
         self._left -= 1
         if self._left:
             if self.sink is not None:
