@@ -9,7 +9,8 @@ It carries one request at a time, so whatever comes belongs to that one. Two way
 
 A kept connection that ends before the first byte of an answer may have been closed before the request came: one that
 may be repeated goes back to the pool, if its sink says that so soon an end means that. A connection whose answer breaks
-the rules is closed, never used again.
+the rules is closed, never used again. An exception while an answer is taken is logged, and ends as garbage of that
+one attempt, so that the next node is asked.
 
 This is the hot path: ``Connection.dataReceived`` and ``carry`` are measured by ``make bench``.
 """
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from twisted.internet.error import ConnectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from evmlb.errors import Fault
@@ -37,6 +39,8 @@ from evmlb.wire.http1 import (
 
 if TYPE_CHECKING:
     from evmlb.upstream.http import HttpUpstream
+
+_log = Logger(namespace="evmlb.upstream")
 
 
 class Request(msgspec.Struct):
@@ -110,7 +114,10 @@ class Connection:
                 self.sink = None
                 self._used = True
                 self._pool.release(self, head.keep_alive)
-                sink.answered(head, [data[end:]])
+                try:
+                    sink.answered(head, [data[end:]])
+                except Exception:
+                    _fail_broken(sink)
                 return
         self._take(data)
 
@@ -126,7 +133,7 @@ class Connection:
         elif self._had_died(sink) and self._request is not None and sink.is_sent_anew():
             self._pool.wait(self._request)
         else:
-            sink.failed(Fault.DISCONNECTED, "the node closed the connection before its answer was whole", True)
+            _tell(sink, Fault.DISCONNECTED, "the node closed the connection before its answer was whole")
 
     def _had_died(self, sink: Sink) -> bool:
         """Whether this may be a kept connection that the node had closed before it saw the request."""
@@ -175,7 +182,8 @@ class Connection:
     # the uncommon answer
 
     def _take(self, data: bytes) -> None:
-        if self.sink is None:
+        sink = self.sink
+        if sink is None:
             self._pool.unasked += 1
             self.transport.abortConnection()  # nobody asked: what else will it say?
             return
@@ -186,6 +194,10 @@ class Connection:
                 self._take_body(data)
         except BadMessage as error:
             self._fail(Fault.GARBAGE, error.reason)
+        except Exception:
+            if self.sink is sink:
+                self.abort()
+            _fail_broken(sink)
 
     def _take_head(self, data: bytes) -> bytes:
         """Read heads until one is an answer's, passing over 1xx; return what lies behind it."""
@@ -268,13 +280,31 @@ class Connection:
         if streaming:
             self.transport.resumeProducing()  # a client that does not read may have paused it
         self._pool.release(self, clean)
-        if streaming:
-            sink.ended()
-        else:
-            sink.answered(head, held or [b""])
+        try:
+            if streaming:
+                sink.ended()
+            else:
+                sink.answered(head, held or [b""])
+        except Exception:
+            _fail_broken(sink)
 
     def _fail(self, fault: Fault, detail: str) -> None:
         sink, self.sink = self.sink, None
         self.transport.abortConnection()
         if sink is not None:
-            sink.failed(fault, detail, True)
+            _tell(sink, fault, detail)
+
+
+def _fail_broken(sink: Sink) -> None:
+    """Something broke while an answer was taken: nobody foresaw such an answer, but another node may have a better one.
+
+    To be called where that is caught.
+    """
+    _log.failure("while an answer of a node was being taken")
+    _tell(sink, Fault.GARBAGE, "its answer could not be passed on")
+
+
+def _tell(sink: Sink, fault: Fault, detail: str) -> None:
+    """Tell a sink of its end, whatever comes of that."""
+    with _log.failuresHandled("while the end of a request was being told"):
+        sink.failed(fault, detail, True)

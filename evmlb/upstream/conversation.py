@@ -245,12 +245,23 @@ class Conversation:
         call_id = number_of(message.id)
         asker = self._take_asker(call_id)
         if asker is not None:
-            asker.answered(call_id, message, data)
+            self._give(asker, call_id, message, data)
         elif call_id in self._given_up:
             del self._given_up[call_id]
             self._stats.late_answers += 1
         else:
             self._stats.unknown_answers += 1
+
+    def _give(self, asker: Asker, call_id: int, message: Message, data: bytes) -> None:
+        """Hand an answer to who asked. If it cannot be taken, its asker is told that there is none."""
+        try:
+            asker.answered(call_id, message, data)
+        except Garbage as garbage:
+            asker.lost(str(garbage))
+            raise
+        except Exception:
+            _log.failure("an answer could not be taken")
+            asker.lost("its answer could not be taken")
 
     def _take_asker(self, call_id: int) -> Asker | None:
         asker, size = self._askers.pop(call_id, (None, 0))

@@ -354,6 +354,78 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual((sink.events[-1][0], world.node.state), ("began", "aborted"))
 
 
+class BrokenSink(SinkSpy):
+    """One that something breaks in while it is told."""
+
+    breaks = "answered"
+
+    def _break(self, method: str) -> None:
+        if self.breaks == method:
+            raise RuntimeError("nobody foresaw this")
+
+    def answered(self, head: Any, parts: list[bytes]) -> None:
+        self._break("answered")
+        super().answered(head, parts)
+
+    def began(self, head: Any, parts: list[bytes]) -> None:
+        self._break("began")
+        super().began(head, parts)
+
+    def streamed(self, data: bytes) -> None:
+        self._break("streamed")
+        super().streamed(data)
+
+    def ended(self) -> None:
+        self._break("ended")
+        super().ended()
+
+    def progressed(self) -> None:
+        self._break("progressed")
+        super().progressed()
+
+    def failed(self, fault: Fault, detail: str, sent: bool) -> None:
+        super().failed(fault, detail, sent)
+        self._break("failed")
+
+
+class BrokenTests(SynchronousTestCase):
+    """An exception of ours while an answer is taken is logged, and the sink fails once, whenever it came up."""
+
+    def test_each(self) -> None:
+        """So its request goes on elsewhere; the connection is kept if its answer was over, else closed."""
+        whole = answer(b"x" * 2000)
+        for breaks, pieces, state, errors in (
+            ("answered", [answer()], "open", 1),
+            ("answered", [answer()[:20], answer()[20:]], "open", 1),
+            ("progressed", [answer()[:-3]], "aborted", 1),
+            ("began", [whole[:1500]], "aborted", 1),
+            ("streamed", [whole[:1500], whole[1500:1600]], "aborted", 1),
+            ("ended", [whole[:1500], whole[1500:]], "open", 1),
+            ("failed", [b"SSH-2.0 x"], "aborted", 1),
+        ):
+            world = World(limits=LimitsConfig(failover_buffer_bytes=1000))
+            sink = BrokenSink()
+            sink.breaks = breaks
+            world.upstream.send(sink, b"{}")
+            for piece in pieces:
+                world.node.answer(piece)
+            self.assertEqual(sink.events[-1], ("failed", Fault.GARBAGE, True), breaks)
+            self.assertEqual(len([event for event in sink.events if event[0] == "failed"]), 1, breaks)
+            self.assertEqual((world.node.state, len(self.flushLoggedErrors(RuntimeError))), (state, errors), breaks)
+
+    def test_next_request(self) -> None:
+        """Who uses the connection next has nothing to do with it."""
+        world = World()
+        first = BrokenSink()
+        world.upstream.send(first, b"{}")
+        second = world.send()  # waits for the connection, which gets it before the first is told
+        world.transports[0].answer(answer())
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        for node in world.transports:
+            node.answer(answer())
+        self.assertEqual(second.events, [("answered", 200, RESULT)])
+
+
 class RequestTests(SynchronousTestCase):
     def test_post(self) -> None:
         """A common request: the node's path and query, our headers, the body as it is."""

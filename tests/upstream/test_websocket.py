@@ -572,10 +572,11 @@ class GarbageTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(answer), b"1")
 
     def test_two_subscriptions_with_one_id(self) -> None:
-        """One id for two subscriptions is nonsense."""
+        """One id for two subscriptions is nonsense; who asked for the second is told at once."""
         world = World().begin()
         world.subscribe("newHeads")
-        world.subscribe("logs", {})
+        second = world.subscribe("logs", {})
+        self.assertTrue(second[0].check(SocketLost))
         self.assertEqual(world.listener.events[1:], ["two subscriptions have one id"])
 
     def test_any_bytes(self) -> None:
