@@ -9,13 +9,16 @@ A message is cut at its blank line. Its head, always whole, is read by httptools
   need no parser state, and an idle connection holds no parser;
 * every byte is counted, which llhttp does not do: a head has a limit, a body has a limit.
 
-What llhttp accepts and we refuse (RFC 9112): a Transfer-Encoding other than ``chunked``, one on HTTP/1.0, no Host or
-two of them, bytes above 0x7F in a head.
+What llhttp accepts and we refuse (RFC 9112): a Transfer-Encoding other than ``chunked``, one on HTTP/1.0, no Host, two
+of them, or one that is no host. What it refuses and we take: later minor versions of HTTP/1 (RFC 9110, 2.5), and in a
+node's answer blanks between a header's name and its colon (RFC 9112, 5.1). Bytes above 0x7F in the value of a header
+are opaque (RFC 9110, 5.5): they are compared and passed on, never decoded as a text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -122,7 +125,8 @@ class _Collector:
         self.complete = True
 
 
-def _read(raw: bytes, parser_class: Any) -> tuple[Any, _Collector]:
+def _read(raw: bytes, parser_class: Any, mend: Callable[[bytes], bytes]) -> tuple[Any, _Collector]:
+    """Read a head by llhttp; one that it refuses once more as ``mend`` makes it, if that is another one."""
     collector = _Collector()
     parser = parser_class(collector)
     try:
@@ -130,10 +134,29 @@ def _read(raw: bytes, parser_class: Any) -> tuple[Any, _Collector]:
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError as error:
+        mended = mend(raw)
+        if mended != raw:
+            return _read(mended, parser_class, lambda same: same)
         raise BadMessage(f"malformed HTTP: {error}") from None
     if not collector.complete:
         raise BadMessage("malformed HTTP: the head ends where it should go on")
     return parser, collector
+
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_LATER_REQUEST = re.compile(rb"\A(%b [^ \r\n]+ HTTP/1\.)[2-9]\r\n" % _TOKEN)
+_LATER_ANSWER = re.compile(rb"\AHTTP/1\.[2-9] ")
+_BLANK_BEFORE_COLON = re.compile(rb"(?<=\r\n)(%b)[ \t]+:" % _TOKEN)
+
+
+def _as_known_request(raw: bytes) -> bytes:
+    """A request of a later minor version is one of the latest that is known (RFC 9110, 2.5)."""
+    return _LATER_REQUEST.sub(rb"\g<1>1\r\n", raw)
+
+
+def _as_known_answer(raw: bytes) -> bytes:
+    """An answer likewise; and a proxy removes blanks before a colon, which a server must not take (RFC 9112, 5.1)."""
+    return _BLANK_BEFORE_COLON.sub(rb"\1:", _LATER_ANSWER.sub(b"HTTP/1.1 ", raw))
 
 
 class _Memo(dict[bytes, msgspec.Struct]):
@@ -172,9 +195,7 @@ def read_request_head(raw: bytes) -> RequestHead:
     known = request_heads.get(raw)
     if known is not None:
         return known  # type: ignore[return-value]
-    if not raw.isascii():
-        raise BadMessage("malformed HTTP: the head has bytes that are not ASCII")
-    parser, collector = _read(raw, httptools.HttpRequestParser)
+    parser, collector = _read(raw, httptools.HttpRequestParser, _as_known_request)
     version = parser.get_http_version()
     if version not in ("1.0", "1.1"):
         raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", 505)
@@ -215,7 +236,7 @@ def read_response_head(raw: bytes, *, asked_with_head: bool = False) -> Response
         known = response_heads.get(raw)
         if known is not None:
             return known  # type: ignore[return-value]
-    parser, collector = _read(raw, httptools.HttpResponseParser)
+    parser, collector = _read(raw, httptools.HttpResponseParser, _as_known_answer)
     status, field = parser.get_status_code(), collector.fields.get
     options = _tokens(field(b"connection", b""))
     length = 0 if asked_with_head or status in (204, 304) or status < 200 else _length(collector, UNTIL_CLOSE, 400)
@@ -258,9 +279,15 @@ def _upgrade(options: list[bytes], value: bytes) -> bytes:
     return b"websocket" if b"upgrade" in options and b"websocket" in _tokens(value) else b""
 
 
+_HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~!$&'()*+,;=-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]*)?")
+"""``uri-host [ ":" port ]`` (RFC 9112, 3.2; RFC 3986, 3.2.2), which may be empty."""
+
+
 def _request_length(collector: _Collector, http11: bool) -> int:
     if b"host" in collector.repeated or (http11 and b"host" not in collector.fields):
         raise BadMessage("a request has exactly one Host")
+    if _HOST.fullmatch(collector.fields.get(b"host", b"")) is None:
+        raise BadMessage("Host is neither a name nor an address")
     length = _length(collector, 0, 501)
     if length == CHUNKED and not http11:
         raise BadMessage("HTTP/1.0 has no transfer coding")

@@ -50,6 +50,14 @@ class Handshake(SynchronousTestCase):
         stats = self.world.bridge.stats
         self.assertEqual((stats.open, stats.accepted, stats.rejected), (6, 6, 0))
 
+    def test_opaque_values(self) -> None:
+        """Bytes above 0x7F in the value of a header say nothing against a handshake (RFC 9110, 5.5)."""
+        for name in (b"CF-Region", b"Cookie", b"User-Agent", b"X-Forwarded-For"):
+            for value in ("Île-de-France".encode(), "café".encode("latin-1")):
+                guest = self.world.visit()
+                guest.send(request(b"%b: %b" % (name, value)))
+                self.assertEqual(guest.take().split(b"\r\n")[0], b"HTTP/1.1 101 Switching Protocols", name)
+
     def test_in_pieces(self) -> None:
         """The request may come byte by byte, and messages right behind it, also the beginning of one."""
         message = frame(call())

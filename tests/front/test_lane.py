@@ -625,6 +625,26 @@ class HeaderTests(LaneTestCase):
         self.assertEqual(self.world.last("a").headers, b"X-Forwarded-For: 8.8.8.8\r\n")
         self.assertEqual(self.world.router.stats.by_client, {"5.6.7.8": 1, "8.8.8.8": 1})
 
+    def test_opaque_values(self) -> None:
+        """Values may have bytes above 0x7F (RFC 9110, 5.5); where they are forwarded, they go on as they came."""
+        for name in (
+            b"CF-Region",
+            b"Cookie",
+            b"Origin",
+            b"X-Forwarded-For",
+            b"X-Fast-Track",
+            b"Connection",
+            b"Content-Type",
+            b"Access-Control-Request-Headers",
+        ):
+            visitor = self.world_with("10.0.0.1", echo=True, forward_headers=("CF-Region",))
+            for value in ("Île-de-France".encode(), "café".encode("latin-1")):
+                visitor.send(post(BALANCE, b"%b: %b" % (name, value)))
+                reply = visitor.reply
+                self.assertEqual(reply.status, 415 if name == b"Origin" else 200, name)
+                if name == b"CF-Region":
+                    self.assertIn(b"cf-region: %b\r\n" % value, self.world.last("a").headers)
+
     def test_unix_peer(self) -> None:
         """A peer on a UNIX socket has no address to tell, and may speak for others."""
         self.world = FrontWorld(echo=True)

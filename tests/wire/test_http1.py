@@ -27,6 +27,24 @@ def response(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> bytes:
     return b"\r\n".join((first, *lines, b"", b""))
 
 
+HOSTS = (b"", b"x", b"x:", b"x:8545", b"a_b.example", b"10.0.0.1:1", b"[::1]:80", b"[fe80::1%25eth0]", b"caf%C3%A9")
+NO_HOSTS = (
+    b"a b@/c",
+    b"a b",
+    b"a@b",
+    b"a/b",
+    b"a?b",
+    b"a#b",
+    b"caf\xc3\xa9",
+    b"[::1",
+    b"::1",
+    b"a:b",
+    b"a:1:2",
+    b"<a>",
+)
+NAMES = (b"X", b"Cookie", b"Connection")
+
+
 class RequestHeadTests(SynchronousTestCase):
     def test_common(self) -> None:
         """A common POST is plain: network, length and keep-alive are read from its head."""
@@ -99,7 +117,11 @@ class RequestHeadTests(SynchronousTestCase):
             (400, request(b"Content-Length: 99999999999999999999999")),
             (501, request(b"Transfer-Encoding: gzip, chunked")),
             (400, request(b"Transfer-Encoding: chunked", first=b"POST / HTTP/1.0")),
-            (400, request(b"X: caf\xc3\xa9")),
+            (400, request(b"caf\xc3\xa9: X")),
+            (400, request(first=b"POST /caf\xc3\xa9 HTTP/1.1")),
+            (400, request(b"X: y", first=b"POST / HTTP/1.10")),
+            (505, request(b"X: y", first=b"POST / HTTP/2.0")),
+            *((400, request(host=b"Host: " + host)) for host in NO_HOSTS),
             (400, request(b"X : y")),
             (400, request(b" folded")),
             (400, request(b"X: a\x00b")),
@@ -113,6 +135,29 @@ class RequestHeadTests(SynchronousTestCase):
             with self.assertRaises(BadMessage) as caught:
                 read_request_head(raw)
             self.assertEqual(caught.exception.status, status, (raw, caught.exception.reason))
+
+    def test_hosts(self) -> None:
+        """A Host is a name or an address, with or without a port, or empty (RFC 9112, 3.2)."""
+        for host in HOSTS:
+            self.assertEqual(read_request_head(request(host=b"Host: " + host)).value(b"host"), host)
+
+    def test_later_version(self) -> None:
+        """A later minor version is the latest that is known (RFC 9110, 2.5), and whatever was refused still is."""
+        for version in (b"1.2", b"1.9"):
+            head = read_request_head(request(b"X: y", first=b"POST /mainnet HTTP/%b" % version))
+            self.assertEqual((head.is_plain, head.network, head.http11), (True, "mainnet", True))
+            self.assertRaises(BadMessage, read_request_head, request(b"X : y", first=b"POST / HTTP/%b" % version))
+            self.assertRaises(BadMessage, read_request_head, request(host=b"", first=b"POST / HTTP/%b" % version))
+
+    @settings(max_examples=200)
+    @given(st.lists(st.integers(0x80, 0xFF), min_size=1, max_size=20), st.sampled_from(NAMES))
+    def test_opaque_values(self, letters: list[int], name: bytes) -> None:
+        """Bytes above 0x7F in a value are opaque (RFC 9110, 5.5), of both sides: nothing is made of them."""
+        value = bytes(letters)
+        head = read_request_head(request(b"%b: %b" % (name, value)))
+        self.assertEqual((head.value(name.lower()), head.is_plain), (value, True))
+        answer = read_response_head(response(b"%b: %b" % (name, value), first=b"HTTP/1.1 200 " + value))
+        self.assertEqual((answer.value(name.lower()), answer.status), (value, 200))
 
     def test_expect_continue(self) -> None:
         """The one expectation is understood, in HTTP/1.1 only."""
@@ -178,6 +223,21 @@ class ResponseHeadTests(SynchronousTestCase):
         """A compressed body is noticed."""
         self.assertTrue(read_response_head(response(b"Content-Encoding: gzip")).is_encoded)
         self.assertFalse(read_response_head(response(b"Content-Encoding: identity")).is_encoded)
+
+    def test_blank_before_colon(self) -> None:
+        """Blanks before a colon are removed from an answer (RFC 9112, 5.1), but from nothing that is folded."""
+        for line in (b"Content-Length : 41", b"Content-Length \t: 41", b"X  : y\r\nContent-Length : 41"):
+            for first in (b"HTTP/1.1 200 OK", b"HTTP/1.2 200 OK"):
+                head = read_response_head(response(line, first=first))
+                self.assertEqual((head.length, head.keep_alive), (41, True))
+        for line in (b"X: y\r\n Content-Length : 41", b"Content Length: 41", b" : 41", b"Content-Length\x0b: 41"):
+            self.assertRaises(BadMessage, read_response_head, response(line))
+        self.assertRaises(BadMessage, read_response_head, response(b"Content-Length: 1", b"Content-Length : 2"))
+
+    def test_later_version(self) -> None:
+        """An answer of a later minor version is one of HTTP/1.1 (RFC 9110, 2.5)."""
+        head = read_response_head(response(b"Content-Length: 3", first=b"HTTP/1.2 200 OK"))
+        self.assertEqual((head.status, head.length, head.keep_alive), (200, 3, True))
 
     def test_until_close_does_not_stay(self) -> None:
         """A connection whose end is the body's end is not kept."""
