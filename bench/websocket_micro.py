@@ -26,6 +26,7 @@ from evmlb.bridge.frames import unmask
 from evmlb.bridge.socket import Socket
 from evmlb.config.schema import Config
 from evmlb.interfaces import Upgrade
+from evmlb.policy.shares import Shares
 from evmlb.wire.http1 import read_request_head
 
 REPEATS = 7
@@ -44,16 +45,6 @@ class Transport:
         pass
 
     def registerProducer(self, producer: object, streaming: bool) -> None:
-        pass
-
-
-class Plenty:
-    """Memory without an end."""
-
-    def reserve(self, size: int) -> bool:
-        return True
-
-    def release(self, size: int) -> None:
         pass
 
 
@@ -103,14 +94,14 @@ def unmask_by_autobahn(payload: bytes, key: bytes) -> bytes:
 
 def opened(kind: type[Socket]) -> Socket:
     """An open socket in memory."""
-    bridge = Bridge(Config(networks=()), 2, Plenty(), time.monotonic, {})
+    bridge = Bridge(Config(networks=()), 2, Shares(2**40), time.monotonic, {})
     head = read_request_head(REQUEST)
     upgrade = Upgrade(head, None, "192.0.2.1", b"", b"", None, lambda socket: None)
     socket = kind(bridge, upgrade)
     socket.receiver = Answering(socket.send_text)
     if kind is ByAutobahn:
         socket.makeConnection(Transport())  # type: ignore[arg-type]
-        socket.dataReceived(opening(head))
+        socket.dataReceived(opening(head, b""))
     else:
         socket.open(Transport(), b"")
     return socket

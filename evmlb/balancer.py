@@ -28,6 +28,7 @@ from evmlb.logs import EventLog
 from evmlb.metrics import LoopLag, Metrics, MetricsSource
 from evmlb.network import Network
 from evmlb.policy.balancing import chooser
+from evmlb.policy.shares import Shares
 from evmlb.policy.verdicts import Verdicts
 from evmlb.polling import NodePoller
 from evmlb.routing import Router
@@ -94,6 +95,7 @@ class Balancer:
         self.in_flight = InFlight(reactor, now)
         self.event_log = EventLog()
         self._client_series = ClientSeries()
+        self._subscription_memory = Shares(config.websocket.max_subscription_memory_bytes)
         self._verdicts = Verdicts(config.verdicts)
         self.ring = Ring(config.explain_kept, now)
         self.networks = {network.name: self._make_network(network) for network in config.networks}
@@ -103,7 +105,7 @@ class Balancer:
         self.front = Front(config, routers, limit, now)
         hubs = {name: parts.hub for name, parts in self.networks.items() if parts.hub is not None}
         pipes = {name: parts.pipes for name, parts in self.networks.items() if parts.pipes is not None}
-        self.bridge = Bridge(config, limit, self.front, now, hubs, pipes)
+        self.bridge = Bridge(config, limit, self.front.memory, now, hubs, pipes)
         self.front.upgrades = self.bridge
         self.loop_lag = LoopLag(reactor, now)
         self.metrics = Metrics(
@@ -150,7 +152,7 @@ class Balancer:
     ) -> tuple[Hub | None, tuple[NodeSocket, ...]]:
         if network.config.websocket is not WebSocketMode.SUBSCRIPTIONS:
             return None, ()
-        hub = Hub(network, upstreams, self.reactor, self.now, self.rng, self.publish)
+        hub = Hub(network, upstreams, self.reactor, self.now, self.rng, self.publish, self._subscription_memory)
         for node in network.nodes:
             feed = Feed(node, hub)
             feed.socket = NodeSocket(self.reactor, node.config, self.now, self.rng, feed, connect=self._connect)

@@ -182,7 +182,8 @@ class Upgrade:
 
     ``head`` is its request's, ``router`` that of its network. ``client``: the address that counts, ``headers`` and
     ``forwarded_for``: whole lines for nodes, as with any request. ``describe``, where there is one, says more of each
-    exchange. ``gone`` takes the WebSocket when it has ended.
+    exchange. ``gone`` takes the WebSocket when it has ended. ``is_proxy``: the client is a trusted address, and may
+    speak for many.
     """
 
     head: Any
@@ -192,6 +193,7 @@ class Upgrade:
     forwarded_for: bytes
     describe: Callable[[Any], None] | None
     gone: Callable[[Any], None]
+    is_proxy: bool = False
 
 
 class ClientConnection(Protocol):
@@ -234,12 +236,13 @@ class Upgrades(Protocol):
 
 
 class Subscriber(Protocol):
-    """One client's WebSocket, as the maker of its subscriptions sees it.
+    """One client's WebSocket, as the maker of its subscriptions sees it. ``client``: whose share they count in.
 
     ``subscriptions`` is the hub's to keep: how many there are; a connection that has any is not idle.
     ``max_subscriptions`` is for the hub to hold it to.
     """
 
+    client: str
     subscriptions: int
     max_subscriptions: int
 

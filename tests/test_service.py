@@ -111,7 +111,7 @@ class BalancerTests(SynchronousTestCase):
 
     def test_max_connections(self) -> None:
         """Without a setting, clients get 40 % of the descriptors."""
-        self.assertGreater(self.balancer.front._max_connections, 100)
+        self.assertGreater(self.balancer.front.connections.total, 100)
 
 
 class DescriptorTests(SynchronousTestCase):
@@ -123,7 +123,7 @@ class DescriptorTests(SynchronousTestCase):
         clock = Clock()
         balancer = Balancer(config(limits=LimitsConfig(max_connections=7)), clock, clock.seconds, clock.seconds)
         self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[0], hard)
-        self.assertEqual(balancer.front._max_connections, 7)
+        self.assertEqual(balancer.front.connections.total, 7)
 
 
 class StartTests(SynchronousTestCase):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from evmlb.bridge.autobahn import make_factory, with_options
 from evmlb.bridge.calls import Calls
@@ -16,6 +14,7 @@ from evmlb.bridge.socket import Socket
 from evmlb.config.schema import Config, WebSocketMode
 from evmlb.errors import NO_WEBSOCKET, Refusal
 from evmlb.interfaces import Subscriptions, Upgrade
+from evmlb.policy.shares import Shares
 from evmlb.stats import WebSocketStats
 
 LEAVE_SHARE = 0.7
@@ -27,30 +26,18 @@ _STOPPING = Refusal(503, -32011, "evmlb is stopping; try again", 1)
 _STRANGE_ORIGIN = Refusal(403, -32600, "pages of this origin may not open a WebSocket here")
 
 
-class Memory(Protocol):
-    """Memory that all clients share."""
-
-    def reserve(self, size: int) -> bool:
-        """Whether there is room for so many bytes more; they count until ``release``."""
-        ...
-
-    def release(self, size: int) -> None:
-        """Give reserved bytes back."""
-        ...
-
-
 class Bridge:
     """Makes WebSockets of client connections: ``Upgrades``.
 
-    ``max_connections``: of clients in all, of which WebSockets are half unless configured. ``hubs``: the makers of
-    subscriptions, ``nodes``: the nodes as pipes see them, both by network.
+    ``max_connections``: of clients in all, of which WebSockets are half unless configured. ``memory`` for requests is
+    shared with those. ``hubs``: the makers of subscriptions, ``nodes``: the nodes as pipes see them, both by network.
     """
 
     def __init__(
         self,
         config: Config,
         max_connections: int,
-        memory: Memory,
+        memory: Shares,
         now: Callable[[], float],
         hubs: Mapping[str, Subscriptions],
         nodes: Mapping[str, Nodes] | None = None,
@@ -63,22 +50,23 @@ class Bridge:
         self.nodes = nodes or {}
         self._error_status = config.error_status
         self.stuffed_seconds = config.limits.client_idle_timeout_seconds
+        self.message_seconds = config.limits.request_read_timeout_seconds
         self.factory = make_factory(self.config.max_message_bytes, self.config.compression)
         self._socket: type[Socket] = with_options(Socket, self.factory)
         self._grace_seconds = config.shutdown_grace_seconds
-        self._most = self.config.max_connections or max(1, max_connections // 2)
+        self._connections = Shares(self.config.max_connections or max(1, max_connections // 2))
         self._sockets: dict[Socket | Pipe, None] = {}  # those that were taken, in this order
-        self._by_client: Counter[str] = Counter()
         self._draining = False
 
     def take(self, upgrade: Upgrade) -> Socket | Pipe | Refusal:
         """The WebSocket of a connection, or why there shall be none."""
-        made = self._refusal(upgrade) or (self._pipe(upgrade) if _is_piped(upgrade) else self._make_socket(upgrade))
-        if isinstance(made, Refusal):
+        nodes = self.nodes.get(upgrade.router.network.name)
+        refusal = self._refusal(upgrade, nodes) or self._admit(upgrade)
+        if refusal is not None:
             self.stats.rejected += 1
-            return made
+            return refusal
+        made = self._pipe(upgrade, nodes) if nodes is not None and _is_piped(upgrade) else self._make_socket(upgrade)
         self._sockets[made] = None
-        self._by_client[upgrade.client] += 1
         return made
 
     def _make_socket(self, upgrade: Upgrade) -> Socket:
@@ -86,23 +74,26 @@ class Bridge:
         socket.receiver = Calls(self, socket, upgrade)
         return socket
 
-    def _pipe(self, upgrade: Upgrade) -> Pipe | Refusal:
-        nodes = self.nodes.get(upgrade.router.network.name)
-        if nodes is None:
-            return NO_WEBSOCKET.saying("WebSocket is not served at this path")
+    def _pipe(self, upgrade: Upgrade, nodes: Nodes) -> Pipe:
         return Pipe(self, upgrade, nodes, os.urandom, self._error_status)
 
-    def _refusal(self, upgrade: Upgrade) -> Refusal | None:
-        per_address = self.config.max_connections_per_address
+    def _refusal(self, upgrade: Upgrade, nodes: Nodes | None) -> Refusal | None:
         if self._draining:
             return _STOPPING
         if upgrade.head.origin and not self._allows(upgrade.head.origin.decode("latin-1")):
             return _STRANGE_ORIGIN
-        if len(self._sockets) >= self._most:
-            return _TOO_MANY
-        if per_address and self._by_client[upgrade.client] >= per_address:
-            return _TOO_MANY_OF_ADDRESS
+        if nodes is None and _is_piped(upgrade):
+            return NO_WEBSOCKET.saying("WebSocket is not served at this path")
         return refused_handshake(upgrade.head)
+
+    def _admit(self, upgrade: Upgrade) -> Refusal | None:
+        """Count one more connection; or why there are too many. A proxy has no share: its clients are not known."""
+        client, per_address = upgrade.client, self.config.max_connections_per_address
+        if per_address and self._connections.held(client) >= per_address:
+            return _TOO_MANY_OF_ADDRESS
+        if self._connections.take(client, bound=not (per_address or upgrade.is_proxy)):
+            return None
+        return _TOO_MANY_OF_ADDRESS if self._connections.left else _TOO_MANY
 
     def _allows(self, origin: str) -> bool:
         allowed = self.config.allowed_origins
@@ -116,10 +107,7 @@ class Bridge:
     def gone(self, socket: Socket | Pipe, code: int | None) -> None:
         """A connection ended, by a close code; None when it never was open."""
         self._sockets.pop(socket, None)
-        client = socket.upgrade.client
-        self._by_client[client] -= 1
-        if not self._by_client[client]:
-            del self._by_client[client]
+        self._connections.give_back(socket.upgrade.client)
         if code is None:
             self.stats.rejected += 1
         else:

@@ -214,12 +214,12 @@ class Calls:
         self._router.cancel(exchange)
 
     def reserve(self, size: int) -> bool:
-        """Whether there is memory for so much more of a large answer."""
-        return self._bridge.memory.reserve(size)
+        """Whether there is memory for so much more of this client's."""
+        return self._bridge.memory.take(self._upgrade.client, size)
 
     def release(self, size: int) -> None:
         """Give it back."""
-        self._bridge.memory.release(size)
+        self._bridge.memory.give_back(self._upgrade.client, size)
 
 
 class LongAnswer:

@@ -105,7 +105,9 @@ class Socket(WebSocketServerProtocol):
         self._reading_paused = False
         self._stuffed_at: float | None = None  # since when the client does not read as fast as we write
         self._stuffed_bytes = 0  # written since then
-        self._held_bytes = 0  # of a message of which autobahn has a part
+        self._message: bytearray | None = None  # what there is of a message that autobahn reads
+        self._held_bytes = 0  # of the memory for requests, for that message
+        self._partial_since: float | None = None  # since when the same message is not whole
         self._is_leaving = False  # only what is owed is still sent
         self._was_open = False
         self._talked = False  # there was a message since the last look
@@ -234,21 +236,33 @@ class Socket(WebSocketServerProtocol):
             self.receiver.received(payload)
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """More of a message that comes in pieces; all of them together must fit into the memory for requests."""
-        if self._bridge.memory.reserve(len(payload)):
-            self._held_bytes += len(payload)
-            super().onMessageFrameData(payload)
-        else:
+        """More of a message that comes in pieces, in this client's share of the memory for requests.
+
+        A bytearray takes them: a message may come in very many very small ones, each of them an object in autobahn's.
+        """
+        if self.failedByMe:
+            return
+        if not self._bridge.memory.take(self.upgrade.client, len(payload)):
             self._fail_connection(1013, "try again later: too many messages are being held")
+            return
+        self._held_bytes += len(payload)
+        if self._message is None:
+            self._message = bytearray(payload)
+        else:
+            self._message += payload
 
     def onMessageEnd(self) -> None:
         """It is whole."""
-        self._let_go()
-        super().onMessageEnd()
+        message = self._let_go()
+        if not self.failedByMe:
+            self.onMessage(message, self.message_is_binary)
 
-    def _let_go(self) -> None:
+    def _let_go(self) -> bytes:
+        """The message that is half read is no more; return what there is of it."""
         held, self._held_bytes = self._held_bytes, 0
-        self._bridge.memory.release(held)
+        self._bridge.memory.give_back(self.upgrade.client, held)
+        message, self._message = self._message, None
+        return bytes(message or b"")
 
     def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
         """A handshake that is none is answered like any request of a client of JSON-RPC."""
@@ -266,6 +280,7 @@ class Socket(WebSocketServerProtocol):
             self.dropConnection(abort=True)
             return
         self.failedByMe = self._is_deaf = True
+        self._let_go()
         self._end(code, reason)
         self.data = b""  # or autobahn would read on, and find more to complain of
         self.transport.unregisterProducer()
@@ -362,6 +377,7 @@ class Socket(WebSocketServerProtocol):
         if self._heard:
             self._heard, self._heard_at, self._pinged_at = False, now, None
         owes = self.receiver.owes
+        self._note_partial(now)
         if self._talked or owes or self.receiver.is_subscribed:
             self._talked, self._active_at = False, now
         if self.leave_at is not None and now >= self.leave_at:
@@ -369,8 +385,18 @@ class Socket(WebSocketServerProtocol):
         elif self._stuffed_at is not None:
             if now - self._stuffed_at > self._bridge.stuffed_seconds:
                 self._close_as_slow()
+        elif self._partial_since is not None and now - self._partial_since > self._bridge.message_seconds:
+            self._fail_connection(1008, "the message took too long to arrive")
         elif not self._reading_paused:
             self._check_signs_of_life(now)
+
+    def _note_partial(self, now: float) -> None:
+        """Note since when a message is half read; time in which we read nothing is not the client's."""
+        is_partial = (bool(self._kept) or not self._is_quiet) and not self._reading_paused
+        if not is_partial:
+            self._partial_since = None
+        elif self._talked or self._partial_since is None:
+            self._partial_since = now
 
     def _leave(self, owes: bool) -> None:
         """Its time has come, as evmlb stops: what is under way is still answered, if that does not take too long."""

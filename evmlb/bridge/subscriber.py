@@ -27,11 +27,12 @@ _MAX_ID_BYTES = 1024
 class Client:
     """A ``Subscriber``."""
 
-    __slots__ = ("_hub", "_socket", "max_subscriptions", "subscriptions")
+    __slots__ = ("_hub", "_socket", "client", "max_subscriptions", "subscriptions")
 
     def __init__(self, socket: Socket, hub: Subscriptions | None, max_subscriptions: int) -> None:
         self._socket = socket
         self._hub = hub
+        self.client = socket.upgrade.client
         self.subscriptions = 0
         self.max_subscriptions = max_subscriptions
 

@@ -311,5 +311,5 @@ def nothing_left(balancer: Balancer) -> Iterator[str]:
     for call in balancer.reactor.getDelayedCalls():
         if getattr(call.func, "__module__", "").startswith(_OF_REQUESTS):
             yield f"due: {call.func.__qualname__}"
-    if balancer.front._memory_left != balancer.config.limits.max_request_memory_bytes:
+    if balancer.front.memory.left != balancer.front.memory.total:
         yield "memory for request bodies is still reserved"

@@ -34,6 +34,7 @@ WEBSOCKET_KEYS: dict[str, Key] = {
     "max_connections_per_address": Key("max_connections_per_address", scalar(whole(0, _MANY))),
     "max_message_size": Key("max_message_bytes", scalar(size(1024, 2**30))),
     "max_subscriptions": Key("max_subscriptions", scalar(whole(0, _MANY))),
+    "max_subscription_memory": Key("max_subscription_memory_bytes", scalar(size(1024))),
     "max_outstanding_calls": Key("max_outstanding_calls", scalar(whole(1, _MANY))),
     "max_queue": Key("max_queue_bytes", scalar(size(64 * 1024, 2**30))),
     "ping_interval": Key("ping_interval_seconds", scalar(duration(0.0))),

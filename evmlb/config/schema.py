@@ -98,6 +98,7 @@ class WebSocketConfig:
     max_connections_per_address: int = 0  # 0: no bound of its own
     max_message_bytes: int = 5 * MIB  # max_message_size
     max_subscriptions: int = 1000  # per connection
+    max_subscription_memory_bytes: int = 128 * MIB  # max_subscription_memory: of all, log filters before all
     max_outstanding_calls: int = 1000  # per connection; more wait in the kernel
     max_queue_bytes: int = 4 * MIB  # max_queue: per connection, of what it does not read; beyond it is closed (1013)
     ping_interval_seconds: float = 30.0  # 0: no pings

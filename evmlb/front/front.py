@@ -18,6 +18,7 @@ from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
 from evmlb.front.lane import Lane
 from evmlb.front.marks import Marks
 from evmlb.interfaces import ClientConnection, Upgrade, Upgrades
+from evmlb.policy.shares import Shares
 from evmlb.routing import Router
 from evmlb.stats import FrontStats
 from evmlb.wire.http1 import RequestHead
@@ -56,20 +57,24 @@ class Front:
         self.forward_headers = tuple(name.lower().encode() for name in config.forward_headers)
         self.tracing = config.log_level is LogLevel.TRACE
         self.closes_connections = False
-        self.lanes: set[ClientConnection] = set()
+        self.lanes: dict[ClientConnection, str] = {}  # by whose share of connections they are in
+        self.memory = Shares(config.limits.max_request_memory_bytes, config.limits.max_body_bytes)
         self._emptied: Deferred[None] | None = None
-        self._max_connections = max_connections
-        self._memory_left = config.limits.max_request_memory_bytes
+        self.connections = Shares(max_connections)
 
     # connections
 
     def build(self, address: Any) -> Lane | None:
-        """A lane for a new connection; None when there are too many."""
-        if len(self.lanes) >= self._max_connections:
+        """A lane for a new connection; None when there are too many, in all or of this peer.
+
+        A trusted peer speaks for clients that are not known as yet: it has no share, but all there is.
+        """
+        peer = plain_address(getattr(address, "host", "") or UNIX_PEER)
+        if not self.connections.take(peer, bound=not self.clients.is_trusted(peer)):
             self.stats.rejected += 1
             return None
-        lane = Lane(self, plain_address(getattr(address, "host", "") or UNIX_PEER))
-        self.lanes.add(lane)
+        lane = Lane(self, peer)
+        self.lanes[lane] = peer
         self.stats.accepted += 1
         self.stats.open += 1
         return lane
@@ -83,12 +88,12 @@ class Front:
         line = self.clients.line(lane.peer, head.forwarded_for)
         says_more = router.prioritises or head.query or self.tracing
         describe = partial(self._describe_call, head, router) if says_more else None
-        upgrade = Upgrade(head, router, client, self.forwarded(head), line, describe, self.gone)
+        is_proxy = self.clients.is_trusted(client)
+        upgrade = Upgrade(head, router, client, self.forwarded(head), line, describe, self.gone, is_proxy)
         socket = NO_WEBSOCKET if self.upgrades is None else self.upgrades.take(upgrade)
         if isinstance(socket, Refusal):
             return socket
-        self.lanes.discard(lane)
-        self.lanes.add(socket)
+        self.lanes[socket] = self.lanes.pop(lane)
         lane.transport.unregisterProducer()
         change_protocol(lane.transport, socket)
         socket.open(lane.transport, rest)
@@ -103,7 +108,9 @@ class Front:
 
     def gone(self, lane: ClientConnection) -> None:
         """A connection ended."""
-        self.lanes.discard(lane)
+        peer = self.lanes.pop(lane, None)
+        if peer is not None:
+            self.connections.give_back(peer)
         self.stats.open = len(self.lanes)
         if not self.lanes and self._emptied is not None and not self._emptied.called:
             self._emptied.callback(None)
@@ -131,19 +138,6 @@ class Front:
         """Cut off what did not end in time."""
         for lane in tuple(self.lanes):
             lane.transport.abortConnection()
-
-    # memory for request bodies
-
-    def reserve(self, size: int) -> bool:
-        """Whether there is room for so many bytes more; they count until ``release``."""
-        if size > self._memory_left:
-            return False
-        self._memory_left -= size
-        return True
-
-    def release(self, size: int) -> None:
-        """Give reserved bytes back."""
-        self._memory_left += size
 
     # what goes to nodes beside the body
 

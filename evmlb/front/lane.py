@@ -139,9 +139,12 @@ class Lane(AnsweringSide):
         if self.closing:
             return
         if self._reader is None:
-            self._reader = RequestReader(self._front.limits, self._front)
+            self._reader = RequestReader(self._front.limits, self._front.memory, self._client_of)
         self._reader.feed(data)
         self._pump()
+
+    def _client_of(self, head: RequestHead) -> str:
+        return self._front.clients.client(self.peer, head.forwarded_for)
 
     def _pump(self) -> None:
         """Read requests from what is kept, one at a time, until an answer is owed or more bytes are needed."""

@@ -23,27 +23,16 @@ A connection has a reader only while it needs one. The common request needs none
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from collections.abc import Callable
 
 from evmlb import errors
 from evmlb.config.schema import LimitsConfig
 from evmlb.errors import Refusal
+from evmlb.policy.shares import Shares
 from evmlb.wire.http1 import CHUNKED, END_OF_HEAD, BadMessage, ChunkedBody, RequestHead, read_request_head
 
 ACCOUNTED_BYTES = 4096
 """Bodies that grow beyond this size count against the memory for request bodies."""
-
-
-class Memory(Protocol):
-    """The memory for request bodies, which all connections share."""
-
-    def reserve(self, size: int) -> bool:
-        """Whether there is room for so many bytes more; they count until ``release``."""
-        ...
-
-    def release(self, size: int) -> None:
-        """Give reserved bytes back."""
-        ...
 
 
 class Need(enum.Enum):
@@ -64,13 +53,30 @@ def new_head(data: bytes, end: int, limit: int) -> RequestHead | None:
 
 
 class RequestReader:
-    """What one connection keeps of requests that are not whole yet, or not due yet."""
+    """What one connection keeps of requests that are not whole yet, or not due yet.
 
-    __slots__ = ("_accounted", "_body", "_chunks", "_kept", "_left", "_limits", "_memory", "begun_at", "head")
+    ``memory`` for request bodies is shared by all clients; ``client_of`` says whose share a request's body counts in.
+    """
 
-    def __init__(self, limits: LimitsConfig, memory: Memory) -> None:
+    __slots__ = (
+        "_accounted",
+        "_body",
+        "_chunks",
+        "_client",
+        "_client_of",
+        "_kept",
+        "_left",
+        "_limits",
+        "_memory",
+        "begun_at",
+        "head",
+    )
+
+    def __init__(self, limits: LimitsConfig, memory: Shares, client_of: Callable[[RequestHead], str]) -> None:
         self._limits = limits
         self._memory = memory
+        self._client_of = client_of
+        self._client = ""  # whose share the reserved bytes are of
         self._kept = b""  # not looked at yet, or of an unfinished head
         self._body: bytearray | None = None  # a bytearray, because a body may come in very many very small pieces
         self._left = 0  # bytes of the body that are still to come, or CHUNKED
@@ -121,7 +127,7 @@ class RequestReader:
     def release(self) -> None:
         """Give back the memory reserved for the last body: its request is answered, or its client is gone."""
         if self._accounted:
-            self._memory.release(self._accounted)
+            self._memory.give_back(self._client, self._accounted)
             self._accounted = 0
 
     def _read_head(self, now: float) -> tuple[RequestHead, bytes] | Refusal | Need:
@@ -162,7 +168,7 @@ class RequestReader:
         is_whole = self._add(body)
         if len(body) > self._limits.max_body_bytes:
             return errors.TOO_LARGE
-        if len(body) > ACCOUNTED_BYTES and not self._account(len(body) - self._accounted):
+        if len(body) > ACCOUNTED_BYTES and not self._account(head, len(body) - self._accounted):
             return errors.OVER_MEMORY
         return self._whole(head, bytes(body)) if is_whole else Need.BYTES
 
@@ -179,9 +185,11 @@ class RequestReader:
         self._left = max(0, self._left - len(data))
         return not self._left
 
-    def _account(self, size: int) -> bool:
+    def _account(self, head: RequestHead, size: int) -> bool:
         """Reserve memory for so much more of a body; False when there is none."""
-        if not self._memory.reserve(size):
+        if not self._accounted:
+            self._client = self._client_of(head)
+        if not self._memory.take(self._client, size):
             return False
         self._accounted += size
         return True

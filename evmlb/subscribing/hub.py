@@ -28,13 +28,14 @@ from evmlb.network import Network
 from evmlb.policy.changes import Change, Missed
 from evmlb.policy.headers import read_header
 from evmlb.policy.logfilter import InvalidFilter, LogFilter
+from evmlb.policy.shares import Charge, Shares
 from evmlb.subscribing.blocks import Blocks
 from evmlb.subscribing.fanout import FanOut, Subscription
 from evmlb.subscribing.feeds import Feed
 from evmlb.subscribing.flow import LogSubscription
 from evmlb.subscribing.logs import Logs
 from evmlb.subscribing.nodes import Nodes
-from evmlb.subscribing.params import HEADS, LOGS, InvalidParams, filter_of, read_params, take_resume
+from evmlb.subscribing.params import HEADS, LOGS, InvalidParams, check_count, filter_of, read_params, take_resume
 from evmlb.subscribing.relay import Refused
 from evmlb.subscribing.topics import Topics
 
@@ -48,6 +49,8 @@ PATIENCE_SECONDS = 5.0
 LINGER_SECONDS = 60.0
 MAX_HEAD_BYTES = 1024 * 1024
 """A longer head is none: some nodes put the hashes of all transactions into it, which is 70 bytes each."""
+SUBSCRIPTION_BYTES = 500
+"""What a subscription without a filter takes of the memory for subscriptions."""
 _SERVER_ERROR = -32000
 _LIMIT_EXCEEDED = -32005
 _INVALID_PARAMS = -32602
@@ -79,6 +82,7 @@ class _Client:
 class Hub:
     """The subscriptions of one network. ``feeds`` are those of the nodes that have a WebSocket.
 
+    ``memory`` for subscriptions is shared by all clients of all networks: log filters may be large.
     ``cuts``: how many times clients were closed because something could not be made up for.
     """
 
@@ -90,7 +94,9 @@ class Hub:
         now: Callable[[], float],
         rng: random.Random,
         publish: Callable[[Events], None],
+        memory: Shares,
     ) -> None:
+        self._memory = memory
         self._network = network
         self._reactor = reactor
         self._now = now
@@ -164,7 +170,7 @@ class Hub:
             if params[0] in (HEADS, LOGS):
                 await self._make_of_blocks(client, call.id, params)
             else:
-                await self._make_relayed(client, call.id, params)
+                await self._make_relayed(client, call.id, params, self._charge(client, SUBSCRIPTION_BYTES))
         except (InvalidFilter, InvalidParams) as error:
             client.subscriber.refuse(call.id, _INVALID_PARAMS, str(error))
         except (_Refusal, Refused) as refusal:
@@ -177,11 +183,23 @@ class Hub:
         if self._clients.get(client.subscriber) is client:
             self._count(client)
 
-    def _add(self, client: _Client, call_id: bytes, made: Subscription, end: Callable[[], object]) -> None:
+    def _charge(self, client: _Client, size: int) -> Charge:
+        """Memory for a subscription, in the client's share. Raises :class:`_Refusal`."""
+        charge = self._memory.charge(client.subscriber.client, size)
+        if charge is None:
+            whose = "this client's" if self._memory.left >= size else "all clients'"
+            words = f"{whose} subscriptions take too much memory: ask for less, or filter by fewer addresses and topics"
+            raise _Refusal(_LIMIT_EXCEEDED, words)
+        return charge
+
+    def _add(
+        self, client: _Client, call_id: bytes, made: Subscription, charge: Charge, end: Callable[[], object]
+    ) -> None:
         """The subscription stands: its client hears of it before anything else."""
 
         def ended() -> None:
             made.is_active = False
+            charge.release()
             end()
 
         client.ends[made.id.decode()] = ended
@@ -195,28 +213,36 @@ class Hub:
 
     async def _make_of_blocks(self, client: _Client, call_id: bytes, params: list[Any]) -> None:
         resume = take_resume(params)
+        check_count(params)
         log_filter = filter_of(params) if params[0] == LOGS else None
+        charge = self._charge(client, SUBSCRIPTION_BYTES if log_filter is None else log_filter.held_bytes)
         self._making_of_blocks += 1
+        is_made = False
         try:
             missed = await self._missed(resume)
+            is_made = client.subscriber.is_open
         finally:
             self._making_of_blocks -= 1
             self._idle_since = self._now()
-        if not client.subscriber.is_open:
+            if not is_made:
+                charge.release()
+        if not is_made:
             return
         if log_filter is None:
-            self._add_heads(client, call_id, missed)
+            self._add_heads(client, call_id, charge, missed)
         else:
-            self._add_logs(client, call_id, log_filter, missed)
+            self._add_logs(client, call_id, log_filter, charge, missed)
 
-    def _add_heads(self, client: _Client, call_id: bytes, missed: Missed | None) -> None:
+    def _add_heads(self, client: _Client, call_id: bytes, charge: Charge, missed: Missed | None) -> None:
         made = Subscription(self._new_id(), client.subscriber)
         self._heads[made.id] = made
-        self._add(client, call_id, made, lambda: self._heads.pop(made.id, None))
+        self._add(client, call_id, made, charge, lambda: self._heads.pop(made.id, None))
         if missed is not None:
             self.fanout.tell(HEADS, (made,), *(header.sent for header in missed.added))
 
-    def _add_logs(self, client: _Client, call_id: bytes, log_filter: LogFilter, missed: Missed | None) -> None:
+    def _add_logs(
+        self, client: _Client, call_id: bytes, log_filter: LogFilter, charge: Charge, missed: Missed | None
+    ) -> None:
         made = LogSubscription(self._new_id(), client.subscriber, log_filter)
         self._log_subscriptions[made.id] = made
 
@@ -224,7 +250,7 @@ class Hub:
             del self._log_subscriptions[made.id]
             self.logs.leave(made)
 
-        self._add(client, call_id, made, end)
+        self._add(client, call_id, made, charge, end)
         self.logs.join(made, missed)
 
     async def _missed(self, resume: str | int | None) -> Missed | None:
@@ -305,11 +331,17 @@ class Hub:
 
     # other topics
 
-    async def _make_relayed(self, client: _Client, call_id: bytes, params: list[Any]) -> None:
+    async def _make_relayed(self, client: _Client, call_id: bytes, params: list[Any], charge: Charge) -> None:
         made = Subscription(self._new_id(), client.subscriber)
-        await self._topics.join(
-            params, made, lambda: self._add(client, call_id, made, lambda: self._topics.leave(made))
-        )
+
+        def add() -> None:
+            self._add(client, call_id, made, charge, lambda: self._topics.leave(made))
+
+        try:
+            await self._topics.join(params, made, add)
+        finally:
+            if made.id.decode() not in client.ends:
+                charge.release()
 
     # nodes
 

@@ -16,12 +16,16 @@ from evmlb.chain import parse_quantity
 from evmlb.jsonrpc import Unreadable, read_value
 from evmlb.policy.logfilter import LogFilter, read_filter
 
-HEADS, LOGS, PENDING = "newHeads", "logs", "newPendingTransactions"
+HEADS, LOGS, PENDING, SYNCING = "newHeads", "logs", "newPendingTransactions", "syncing"
 MAX_TOPIC_BYTES = 16 * 1024
 """So long may the parameters of a topic be that is passed on."""
 
 MAX_PARAMS_BYTES = 512 * 1024
 """So long may parameters be at all: a log filter with as many addresses and topics as it may have has 300 KB."""
+_MOST_PARAMS = {HEADS: 1, LOGS: 2, SYNCING: 1}
+"""The topic counts. As geth and Erigon have it; Nethermind and Besu take an object more for ``newHeads``, by which they
+put whole transactions into the events. Ours are geth's headers, so to take such an object would promise what is not
+kept."""
 
 _HASH = re.compile(r"0x[0-9a-fA-F]{64}")
 
@@ -57,6 +61,13 @@ def take_resume(params: list[Any]) -> str | int | None:
     return block
 
 
+def check_count(params: list[Any]) -> None:
+    """Raise :class:`InvalidParams` where there are more parameters than the topic takes, but for our own."""
+    most = _MOST_PARAMS.get(params[0], len(params))
+    if len(params) > most:
+        raise InvalidParams(f"too many arguments, want at most {most}")
+
+
 def filter_of(params: list[Any]) -> LogFilter:
     """The filter of ``logs``. Raises :class:`evmlb.policy.logfilter.InvalidFilter`."""
     return read_filter(params[1] if len(params) > 1 else None)
@@ -66,6 +77,7 @@ def topic_key(params: list[Any]) -> bytes:
     """What subscriptions to a topic of nodes are told apart by: equal ones share what is asked."""
     if params[0] == PENDING and params[1:] not in ([], [True], [False]):
         raise InvalidParams(f"{PENDING} takes nothing, or whether transactions are wanted whole")
+    check_count(params)
     key = orjson.dumps(params[:1] if params == [PENDING, False] else params, option=orjson.OPT_SORT_KEYS)
     if len(key) > MAX_TOPIC_BYTES:
         raise InvalidParams(f"the parameters have more than {MAX_TOPIC_BYTES} bytes")

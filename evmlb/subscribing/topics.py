@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from evmlb.network import Network
+from evmlb.policy.shares import Charge, Shares
 from evmlb.subscribing.fanout import FanOut, Subscription
 from evmlb.subscribing.feeds import Feed
 from evmlb.subscribing.params import topic_key
 from evmlb.subscribing.relay import Refused, Relay
 
 MOST_RELAYS = 1000
+"""Different topics at one time in a network; one client may have half of them at most."""
 _LIMIT_EXCEEDED = -32005
 
 
@@ -21,6 +23,8 @@ class Topics:
     def __init__(
         self, network: Network, feeds: list[Feed], fanout: FanOut, reactor: Any, now: Callable[[], float]
     ) -> None:
+        self._shares = Shares(MOST_RELAYS)
+        self._charges: dict[bytes, Charge] = {}  # of the relays, each in the share of who wanted it first
         self._network = network
         self._feeds = feeds
         self._fanout = fanout
@@ -39,7 +43,7 @@ class Topics:
         Raises :class:`Refused` when none does, and :class:`evmlb.subscribing.params.InvalidParams`.
         """
         key = topic_key(params)
-        relay = self._relays.get(key) or self._new_relay(key, params)
+        relay = self._relays.get(key) or self._new_relay(key, params, subscription.subscriber.client)
         try:
             await relay.ready()
             if subscription.subscriber.is_open:
@@ -48,9 +52,12 @@ class Topics:
         finally:
             self._drop_unwanted()
 
-    def _new_relay(self, key: bytes, params: list[Any]) -> Relay:
-        if len(self._relays) >= MOST_RELAYS:
-            raise Refused(_LIMIT_EXCEEDED, "too many different subscriptions")
+    def _new_relay(self, key: bytes, params: list[Any], client: str) -> Relay:
+        charge = self._shares.charge(client)
+        if charge is None:
+            whose = "of this client's" if self._shares.left else "in this network"
+            raise Refused(_LIMIT_EXCEEDED, f"too many different subscriptions {whose}")
+        self._charges[key] = charge
         arguments = self._eligible_feeds, self._fanout, self._reactor, self._now, self._count_gap
         relay = self._relays[key] = Relay(self._network.name, params, *arguments)
         return relay
@@ -65,6 +72,7 @@ class Topics:
         for key, relay in tuple(self._relays.items()):
             if not relay.is_wanted:
                 del self._relays[key]
+                self._charges.pop(key).release()
                 relay.stop()
 
     def _count_gap(self) -> None:

@@ -96,7 +96,8 @@ class BridgeWorld(FrontWorld):
     def __init__(self, *names: str, hub: Any = None, websocket: dict[str, Any] | None = None, **settings: Any) -> None:
         super().__init__(*names, **settings)
         self.config = config(websocket=WebSocketConfig(**(websocket or {})), shutdown_grace_seconds=8.0)
-        self.bridge = Bridge(self.config, 100, self.front, self.clock.seconds, {} if hub is None else {"net": hub})
+        hubs = {} if hub is None else {"net": hub}
+        self.bridge = Bridge(self.config, 100, self.front.memory, self.clock.seconds, hubs)
         self.front.upgrades = self.bridge
 
     def visit(self, room: int | None = None, host: str = "192.0.2.1") -> Guest:

@@ -170,7 +170,7 @@ class Long(CallsCase):
 
     @property
     def reserved(self) -> int:
-        return self.world.front.limits.max_request_memory_bytes - self.world.front._memory_left
+        return self.world.front.limits.max_request_memory_bytes - self.world.front.memory.left
 
     def test_whole(self) -> None:
         """They are collected and sent as one message; other calls are answered meanwhile."""
@@ -209,11 +209,11 @@ class Long(CallsCase):
 
     def test_memory(self) -> None:
         """All that is collected counts against the memory for requests."""
-        self.world.front._memory_left = 100
+        self.world.front.memory.left = 100
         long = self.begin(b'{"jsonrpc":"2.0","id":1,"result":"')
         long.sink.streamed(b"x" * 100)
         self.assertEqual(self.error()[:2], (1, -32011))
-        self.assertEqual(self.world.front._memory_left, 100)
+        self.assertEqual(self.world.front.memory.left, 100)
 
     def test_session(self) -> None:
         """It has the connection's session."""
@@ -228,11 +228,11 @@ class Memory(CallsCase):
 
     @property
     def left(self) -> int:
-        return self.world.front._memory_left
+        return self.world.front.memory.left
 
     @left.setter
     def left(self, size: int) -> None:
-        self.world.front._memory_left = size
+        self.world.front.memory.left = size
 
     def test_under_way(self) -> None:
         """A larger message counts until it is answered, well or badly; one for which there is no room is refused."""
@@ -285,7 +285,7 @@ class Gone(CallsCase):
         self.guest.lose()
         self.assertEqual(self.world.events.count(("a", "cancel")), 3)
         self.assertEqual(self.world.router.stats.in_flight, 0)
-        self.assertEqual(self.world.front._memory_left, self.world.front.limits.max_request_memory_bytes)
+        self.assertEqual(self.world.front.memory.left, self.world.front.limits.max_request_memory_bytes)
 
     def test_others(self) -> None:
         """Other connections go on."""

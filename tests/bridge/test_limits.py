@@ -2,16 +2,115 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.bridge.socket import CLOSE_SECONDS
+from evmlb.config.schema import LimitsConfig
 from evmlb.errors import Fault
 from tests.bridge.support import BridgeWorld, Guest, HubSpy, call, close_payload, frame, read_frames, request
 from tests.bridge.test_socket import pieces
 from tests.support import run_property
+
+
+class Halves(SynchronousTestCase):
+    """Messages of which a part is there and the rest does not come."""
+
+    MESSAGE = call(params=b'["%b"]' % (b"x" * 8000))
+
+    def setUp(self) -> None:
+        self.world = BridgeWorld("a", limits=LimitsConfig(max_request_memory_bytes=100_000, max_body_bytes=10_000))
+        self.memory = self.world.front.memory
+
+    def _half(self, guest: Guest, *, fragments: bool = False) -> None:
+        """All but the last byte, each byte for itself."""
+        data = frame(self.MESSAGE, fin=False) + frame(b"", 0) if fragments else frame(self.MESSAGE)
+        for at in range(len(data) - 1):
+            guest.send(data[at : at + 1])
+
+    def test_time(self) -> None:
+        """A message has as long as a request over HTTP; then its connection is closed, and its memory is free."""
+        for fragments in (False, True):
+            guest = self.world.open()
+            self._half(guest, fragments=fragments)
+            self.assertEqual(self.memory.held("192.0.2.1"), len(self.MESSAGE) - (not fragments))
+            self.world.sweep(30)
+            self.assertEqual([first for first, _ in guest.frames() if first != 0x89], [])
+            self.world.sweep(2)
+            code = int.from_bytes(guest.frames()[-1][1][:2], "big")
+            self.assertEqual((code, self.memory.left), (1008, 100_000))
+            guest.lose()
+
+    def test_pings_are_no_way_out(self) -> None:
+        """Control frames between the fragments show that the client lives, not that its message comes."""
+        guest = self.world.open()
+        guest.send(frame(self.MESSAGE, fin=False))
+        for _ in range(32):
+            guest.send(frame(b"", 9))
+            self.world.sweep(1)
+        self.assertEqual(guest.frames()[-1][0], 0x88)
+
+    def test_short_one(self) -> None:
+        """So it is with one that is too short to be handed to autobahn."""
+        guest = self.world.open()
+        guest.send(frame(call())[:-1])
+        self.world.sweep(32)
+        self.assertEqual(guest.frames()[-1][0], 0x88)
+
+    def test_busy_client(self) -> None:
+        """Who sends one message after another, each cut somewhere at each look, is not closed."""
+        guest = self.world.open()
+        data, middle = frame(self.MESSAGE), 5000
+        guest.send(data[:middle])
+        for _ in range(60):
+            self.world.sweep(1)
+            guest.send(data[middle:] + data[:middle])
+            self.world.spies["a"].last.result()
+        self.assertNotIn(0x88, [first for first, _ in guest.frames()])
+
+    def test_our_own_waiting(self) -> None:
+        """While it is we who do not read, the time does not count."""
+        self.world = BridgeWorld("a", websocket={"max_outstanding_calls": 1})
+        guest = self.world.open()
+        guest.send(frame(call("eth_getLogs")) + frame(call(call_id=b"2"))[:-1])
+        self.world.sweep(40)
+        self.assertEqual(guest.take(), b"")
+        self.world.spies["a"].last.result()
+        guest.send(frame(call(call_id=b"2"))[-1:])
+        self.world.spies["a"].last.result(request_id=b"2")
+        self.assertEqual([answer["id"] for answer in guest.answers()], [1, 2])
+
+    def test_share(self) -> None:
+        """One client's halves, however many connections it has, leave room for other clients' bodies and messages."""
+        greedy = [self.world.open(host="192.0.2.66") for _ in range(20)]
+        for guest in greedy:
+            self._half(guest)
+        self.assertLessEqual(self.memory.held("192.0.2.66"), 50_000)
+        self.assertEqual({guest.closed[0] for guest in greedy if guest.transport.out}, {1013})
+        modest = self.world.open()
+        modest.say(self.MESSAGE)
+        self.world.spies["a"].last.result()
+        self.assertEqual(modest.answers()[0]["result"], "0x1")
+
+    def test_small_fragments(self) -> None:
+        """A message of very many very small fragments takes no more memory than its bytes."""
+        guest = self.world.open()
+        size = 200_000
+        self.memory.total = self.memory.left = 10 * size
+        data = frame(b"x", fin=False) + b"".join(frame(b"xy", 0, fin=False) for _ in range(size // 2))
+        tracemalloc.start()
+        try:
+            for at in range(0, len(data), 65536):
+                guest.send(data[at : at + 65536])
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        self.assertEqual(self.memory.held("192.0.2.1"), size + 1)
+        self.assertLess(held, 2 * size + 300_000)
 
 
 class Outstanding(SynchronousTestCase):

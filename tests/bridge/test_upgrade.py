@@ -168,14 +168,24 @@ class Handshake(SynchronousTestCase):
 
     def test_most_connections(self) -> None:
         """Half of the client connections, or as configured, may be WebSockets; the place of one that ended is free."""
-        guests = [self.world.open() for _ in range(50)]
+        guests = [self.world.open(host=f"192.0.2.{number}") for number in range(50)]
         self.assertEqual(self.asked(request())[:2], (503, -32011))
         self.assertEqual(self.world.bridge.stats.rejected, 1)
         guests[0].lose()
-        self.world.open()
+        self.world.open(host="198.51.100.7")
         self.world = BridgeWorld(websocket={"max_connections": 1})
         self.world.open()
         self.assertEqual(self.asked(request())[0], 503)
+
+    def test_share_of_connections(self) -> None:
+        """One client gets half of them at most, which leaves some for others; a proxy, who speaks for many, all."""
+        for _ in range(25):
+            self.world.open()
+        self.assertEqual(self.asked(request())[:2], (503, -32011))
+        self.world.open(host="198.51.100.7")
+        self.world = BridgeWorld()
+        for _ in range(50):
+            self.world.open(host="10.0.0.1")
 
     def test_most_connections_of_an_address(self) -> None:
         """One address may be held to less; it is the one that a trusted proxy tells."""

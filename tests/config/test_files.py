@@ -119,6 +119,7 @@ class EveryKey(SynchronousTestCase):
                 max_connections_per_address=2,
                 max_message_bytes=65536,
                 max_subscriptions=3,
+                max_subscription_memory_bytes=4 * 2**20,
                 max_outstanding_calls=4,
                 max_queue_bytes=131072,
                 ping_interval_seconds=5.0,

@@ -40,7 +40,7 @@ class LaneTestCase(SynchronousTestCase):
         world = self.world
         world.check_idle(self)
         self.assertEqual((len(world.front.lanes), world.front.stats.open), (0, 0))
-        self.assertEqual(world.front._memory_left, world.front.limits.max_request_memory_bytes)
+        self.assertEqual(world.front.memory.left, world.front.limits.max_request_memory_bytes)
 
 
 class CommonTests(LaneTestCase):
@@ -475,6 +475,15 @@ class ConnectionTests(LaneTestCase):
         self.assertIsNone(self.world.front.build(None))
         self.assertEqual(self.world.front.stats.rejected, 1)
 
+    def test_share_of_connections(self) -> None:
+        """One peer gets half of them at most; a trusted one, which may speak for many, all."""
+        self.make(max_connections=21)  # one is there
+        greedy, proxy = IPv4Address("TCP", "192.0.2.66", 1), IPv4Address("TCP", "10.0.0.1", 1)
+        lanes = [self.world.front.build(greedy) for _ in range(15)]
+        self.assertEqual(sum(lane is not None for lane in lanes), 10)
+        self.assertIsNotNone(self.world.front.build(IPv4Address("TCP", "192.0.2.1", 1)))
+        self.assertEqual(sum(self.world.front.build(proxy) is not None for _ in range(15)), 9)
+
     def test_websocket(self) -> None:
         """A WebSocket upgrade is refused with 501, at once."""
         visitor = self.make()
@@ -773,7 +782,7 @@ class LimitTests(LaneTestCase):
         head, rest = post(body)[:-100_000], post(body)[-100_000:]
         visitor.send(head)
         visitor.send(rest)
-        self.assertEqual(self.world.front._memory_left, 200_000 - len(body))
+        self.assertEqual(self.world.front.memory.left, 200_000 - len(body))
         second = self.world.connect()
         second.send(head)
         second.send(rest)
@@ -782,13 +791,41 @@ class LimitTests(LaneTestCase):
         self.assertEqual(reply["retry-after"], "1")
         self.world.last("a").result()
         self.assertEqual(visitor.reply.status, 200)
-        self.assertEqual(self.world.front._memory_left, 200_000)
+        self.assertEqual(self.world.front.memory.left, 200_000)
+
+    def test_share_of_memory(self) -> None:
+        """One client gets no more than half of it, over all its connections: others' bodies are still taken."""
+        self.make(limits=LimitsConfig(max_request_memory_bytes=1_000_000, max_body_bytes=450_000))
+        head = b"POST /net HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+        greedy = [self.world.connect(IPv4Address("TCP", "192.0.2.66", 1)) for _ in range(10)]
+        for visitor in greedy:
+            visitor.send(head)
+            visitor.send(b" " * 99_000)
+        self.assertEqual(sum(visitor.state == "open" for visitor in greedy), 5)
+        self.assertError(next(visitor for visitor in greedy if visitor.state != "open").reply, 503, -32011)
+        modest = self.world.connect(IPv4Address("TCP", "192.0.2.1", 1))
+        modest.send(post(BALANCE + b" " * 150_000)[:100_000])
+        modest.send(post(BALANCE + b" " * 150_000)[100_000:])
+        self.world.last("a").result()
+        self.assertEqual(modest.reply.status, 200)
+
+    def test_memory_behind_a_proxy(self) -> None:
+        """Behind a trusted proxy the share is that of the client which it names."""
+        self.make(limits=LimitsConfig(max_request_memory_bytes=1_000_000, max_body_bytes=450_000))
+        lines = b"POST /net HTTP/1.1\r\nHost: x\r\nContent-Length: 450000\r\nX-Forwarded-For: 198.51.100.%d\r\n\r\n"
+        for number, state in ((1, "open"), (1, "half"), (2, "open")):
+            visitor = self.world.connect(IPv4Address("TCP", "10.0.0.1", 1))
+            visitor.send(lines % number)
+            for _ in range(3):
+                if visitor.state == "open":
+                    visitor.send(b" " * 100_000)
+            self.assertEqual(visitor.state, state)
 
     def test_memory_is_not_claimed(self) -> None:
         """A length that is only announced takes nothing from others."""
         visitor = self.limited(max_request_memory_bytes=200_000)
         visitor.send(b"POST /net HTTP/1.1\r\nHost: x\r\nContent-Length: 190000\r\n\r\n")
-        self.assertEqual(self.world.front._memory_left, 200_000)
+        self.assertEqual(self.world.front.memory.left, 200_000)
 
     def test_memory_of_pipelined_requests(self) -> None:
         """What a request holds is given back with its own answer, also when the next came meanwhile."""
@@ -797,7 +834,7 @@ class LimitTests(LaneTestCase):
         whole = post(b'{"method":"engine_x"}') + chunked(body, size=50_000) + post(body)
         for at in range(0, len(whole), 30_000):
             visitor.send(whole[at : at + 30_000])
-        left = self.world.front._memory_left
+        left = self.world.front.memory.left
         self.assertEqual(left, self.world.front.limits.max_request_memory_bytes - len(body))
         self.world.last("a").result()
         self.world.last("a").result()

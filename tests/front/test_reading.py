@@ -28,15 +28,15 @@ class Budget:
         self.left = left
         self.events: list[tuple[str, int]] = []
 
-    def reserve(self, size: int) -> bool:
-        self.events.append(("reserve", size))
+    def take(self, client: str, size: int) -> bool:
+        self.events.append(("take", size))
         if size > self.left:
             return False
         self.left -= size
         return True
 
-    def release(self, size: int) -> None:
-        self.events.append(("release", size))
+    def give_back(self, client: str, size: int) -> None:
+        self.events.append(("give back", size))
         self.left += size
 
 
@@ -52,7 +52,7 @@ def bodies(reader: RequestReader, now: float = 0.0) -> list[bytes]:
 class ReaderTestCase(SynchronousTestCase):
     def make(self, memory: int = 10_000_000, **limits: Any) -> RequestReader:
         self.budget = Budget(memory)
-        return RequestReader(LimitsConfig(**limits), self.budget)
+        return RequestReader(LimitsConfig(**limits), self.budget, lambda head: "client")  # type: ignore[arg-type]
 
     def assertRefused(self, reader: RequestReader, refusal: Refusal | int) -> None:
         read = reader.read(0.0)
@@ -170,7 +170,7 @@ class MemoryTests(ReaderTestCase):
             reader.feed(data[at : at + ACCOUNTED_BYTES])
             read = reader.read(0.0)
         self.assertIsInstance(read, tuple)
-        self.assertEqual((self.budget.events, reader.is_empty), ([("reserve", ACCOUNTED_BYTES + 10)], False))
+        self.assertEqual((self.budget.events, reader.is_empty), ([("take", ACCOUNTED_BYTES + 10)], False))
         reader.release()
         reader.release()
         self.assertEqual((self.budget.left, len(self.budget.events), reader.is_empty), (10_000_000, 2, True))

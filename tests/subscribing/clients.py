@@ -101,7 +101,8 @@ class LogsSeen:
 class Client:
     """A ``Subscriber``: notes what it is sent, and hands events to what was put under their ids in ``mirrors``."""
 
-    def __init__(self, max_subscriptions: int = 1000) -> None:
+    def __init__(self, max_subscriptions: int = 1000, client: str = "192.0.2.1") -> None:
+        self.client = client
         self.subscriptions = 0
         self.max_subscriptions = max_subscriptions
         self.is_open = True

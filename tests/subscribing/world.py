@@ -16,6 +16,7 @@ from evmlb.events import Events
 from evmlb.jsonrpc import parse_call
 from evmlb.network import Network, Poll
 from evmlb.policy.changes import Change
+from evmlb.policy.shares import Shares
 from evmlb.subscribing import Hub
 from evmlb.subscribing.feeds import Feed
 from tests.subscribing.chain import Block, Chain, is_meant
@@ -179,7 +180,9 @@ class FakeNode:
 class World:
     """Nodes, their network, a hub, clients. Nodes are named by a letter."""
 
-    def __init__(self, local: str = "a b", *, push: bool = True, blocks: int = 30, **config: Any) -> None:
+    def __init__(
+        self, local: str = "a b", *, push: bool = True, blocks: int = 30, memory: int = 2**27, **config: Any
+    ) -> None:
         self.clock = Clock()
         self.chain = Chain()
         self.chain.mine_many(blocks)
@@ -188,7 +191,8 @@ class World:
         self.network = Network(network_config(*nodes_of(local), **settings), 0.0, Still())
         self.nodes = {node.name: FakeNode(self.clock, self.chain) for node in self.network.nodes}
         upstreams = list(self.nodes.values())
-        self.hub = Hub(self.network, upstreams, self.clock, self.clock.seconds, self.rng, self.publish)
+        self.memory = Shares(memory)
+        self.hub = Hub(self.network, upstreams, self.clock, self.clock.seconds, self.rng, self.publish, self.memory)
         for node, fake in zip(self.network.nodes, upstreams, strict=True):
             fake.feed = Feed(node, self.hub)
             fake.feed.socket = fake
@@ -317,5 +321,6 @@ class World:
         self.hub.stop()
         assert not self.clock.getDelayedCalls(), [str(call)[:200] for call in self.clock.getDelayedCalls()[:3]]
         assert not any(self.hub.counts.values())
+        assert self.memory.left == self.memory.total
         assert not any(fake._under_way for fake in self.nodes.values())
         assert all(handle.params == ["newHeads"] for fake in self.nodes.values() for handle in fake.handles)
