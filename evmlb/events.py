@@ -76,6 +76,13 @@ class NodeHeadDoubted(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTimeAhead(NodeEvent):
+    """A block of the node has a time that our clock has not reached: either of the two clocks is off."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOnWrongChain(NodeEvent):
     """The node serves another chain than its network and is out until that changes."""
 
@@ -120,6 +127,7 @@ Event = (
     | NodeRateLimited
     | NodeLimitLifted
     | NodeHeadDoubted
+    | NodeTimeAhead
     | NodeOnWrongChain
     | ChainheadMoved
     | ChainIdDisputed

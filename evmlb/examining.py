@@ -1,8 +1,9 @@
 """What one round asks of a node, and what ``health_check`` demands of the answers.
 
 ``eth_blockNumber`` is asked every time, of every node whatever the kind of its health check, since selection goes by
-it; ``eth_chainId`` before any head counts, and again now and then; ``eth_syncing`` every 15 s, and every time while
-the node says yes; client version and peers rarely, for people.
+it; ``eth_chainId`` before any head counts, and each minute; the hash of one block every 15 s, by which nodes are
+compared (:mod:`evmlb.policy.forks`); ``eth_syncing`` every 15 s, and every time while the node says yes; client version
+and peers rarely, for people.
 
 ``health_check`` demands more, in the same round: ``eth_syncing`` false every time (``syncing``), the right status in
 answer to a request of the user's (``custom``), enough peers, a number close to the chainhead. A node that answers, but
@@ -33,9 +34,15 @@ from evmlb.question import AskFailed, ask, request
 SYNCING_SECONDS = 15.0
 PEERS_SECONDS = 15.0
 """How often peers are asked for where some are demanded; every time while there are too few."""
-CHAIN_ID_SECONDS = 300.0
+CHAIN_ID_SECONDS = 60.0
+OUT_CHAIN_ID_SECONDS = 15.0
+"""How often the chain id is asked for; the second, of a node that is out because of it: it may have been repaired."""
+CHECKPOINT_SECONDS = 15.0
+METERED_CHECKPOINT_SECONDS = 60.0
+"""How often nodes are compared by the hash of a block."""
 DETAILS_SECONDS = 300.0
 METHOD_NOT_FOUND = -32601
+HASH_CHARACTERS = len("0x") + 64
 _UNSUPPORTED_TEXTS = (
     "method not found",
     "method does not exist",
@@ -125,7 +132,8 @@ class Examination:
             # it closed a connection, as a restart does: it may have come back as a node of another chain
             self._losses = self._upstream.losses
             wanted = True
-        if checks and (wanted or self._due("chain_id", CHAIN_ID_SECONDS)):
+        seconds = CHAIN_ID_SECONDS if self._node.stands_on(self._network.chain_id) else OUT_CHAIN_ID_SECONDS
+        if checks and (wanted or self._due("chain_id", min(seconds, CHAIN_ID_SECONDS))):
             self._chain_id = self._number(await self._ask("eth_chainId"), "eth_chainId")
             self._asked_at["chain_id"] = self._now()
 
@@ -214,6 +222,24 @@ class Examination:
         if not isinstance(block, dict) or not isinstance(block.get("hash"), str):
             return None, None
         return block["hash"], parse_quantity(block.get("timestamp"))
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether :meth:`ask_checkpoint` should be called."""
+        seconds = METERED_CHECKPOINT_SECONDS if self._node.config.metered else CHECKPOINT_SECONDS
+        is_due = self._due("checkpoint", seconds) and not self._skips(Check.BLOCK_HASH)
+        return is_due and self._network.checkpoint(self._now()) is not None
+
+    async def ask_checkpoint(self) -> None:
+        """The hash of the block by which nodes are compared; a node that does not have it says nothing."""
+        self._asked_at["checkpoint"] = self._now()
+        height = self._network.checkpoint(self._now())
+        if height is None:
+            return
+        block = await self._optional("eth_getBlockByNumber", self.try_seconds, [hex(height), False])
+        block_hash = block.get("hash") if isinstance(block, dict) else None
+        if isinstance(block_hash, str) and len(block_hash) == HASH_CHARACTERS:
+            self._publish(self._network.observe_checkpoint(self._node, height, block_hash, self._now()))
 
     async def ask_details(self) -> None:
         """Client version and peers, for people: their failure means nothing."""

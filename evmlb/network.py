@@ -21,11 +21,13 @@ from evmlb.events import (
     ChainIdDisputed,
     Events,
     NodeHeadDoubted,
+    NodeTimeAhead,
     OrderChanged,
 )
 from evmlb.node import Node, Poll
 from evmlb.policy.chain_id import ChainVerdict, judge_chain_ids
-from evmlb.policy.heads import Heads, is_proof
+from evmlb.policy.forks import Forks
+from evmlb.policy.heads import CLOCK_SKEW_SECONDS, Heads, is_proof, seconds_ahead
 from evmlb.policy.recent import RecentBlocks
 from evmlb.policy.selection import select
 
@@ -94,12 +96,13 @@ class Network:
             now,
             horizon_seconds=max((node.interval_seconds for node in self.nodes), default=1.0),
         )
+        self._forks = Forks(config.network_block_diff)
         self._verdict = ChainVerdict(config.chain_id)
         self._told_dispute: tuple[int, ...] = ()
         self._told_chainhead: int | None = None
         self._told_order = False
         self._told_doubts: frozenset[int] = frozenset()
-        self._basis: tuple[ChainVerdict, frozenset[int]] = (self._verdict, frozenset())
+        self._basis: tuple[ChainVerdict, frozenset[int], frozenset[int]] = (self._verdict, frozenset(), frozenset())
         self._ejected: tuple[Node, ...] = ()
         self._preferred = next((role for role in Role if any(n.role is role for n in self.nodes)), None)
         self._selection = select([node.candidate for node in self.nodes], config, {})
@@ -138,6 +141,10 @@ class Network:
         """A doubted block number: the node's next poll also asks for that block, and shows its hash and time."""
         return self._heads.doubted(node.index)
 
+    def checkpoint(self, now: float) -> int | None:
+        """The number of the block whose hash a node's next poll should bring; ``None``: there is nobody to compare."""
+        return self._forks.height(self.chainhead, now) if len(self.nodes) > 1 else None
+
     def due_trial(self, now: float) -> Node | None:
         """An ejected node that should get one trial request now."""
         if not self._ejected:
@@ -171,7 +178,7 @@ class Network:
         else:
             self._withdraw(node, now)
         self._note_round()
-        return self._settle(node, now)
+        return self._clock_events(node, poll) + self._settle(node, now)
 
     def observe_poll_failure(self, node: Node, reason: str, now: float, *, final: bool) -> Events:
         """A try of a poll failed: the node is suspect. ``final``: all its tries have, which counts against it."""
@@ -181,6 +188,18 @@ class Network:
             if not node.healthy:
                 self._withdraw(node, now)
         return self._settle(node, now)
+
+    def observe_checkpoint(self, node: Node, height: int, block_hash: str, now: float) -> Events:
+        """The node has this block at the height of :meth:`checkpoint`: is it the block that the others have?"""
+        if not self._forks.report(node.index, node.role, height, block_hash):
+            return ()
+        for each in self.nodes:
+            each.other_block_at = self._forks.strays.get(each.index)
+            if each.other_block_at is None:
+                self._rejoin(each, now)
+            else:
+                self._withdraw(each, now)
+        return self._settle(None, now)
 
     def observe_load(self, node: Node, load: float | None, now: float) -> Events:
         """The load of the node's machine was read; ``None``: it could not be."""
@@ -368,7 +387,7 @@ class Network:
     def _shake(self) -> bool:
         """Say whether something changed that other nodes stand on too: a chainhead that only rises moves no lag."""
         number, told = self.chainhead, self._told_chainhead
-        basis = (self._verdict, self._heads.refutations)
+        basis = (self._verdict, self._heads.refutations, frozenset(self._forks.strays))
         fell = told is not None and (number is None or number < told)
         if fell:
             for node in self.nodes:
@@ -389,6 +408,15 @@ class Network:
             for n in self.nodes
             if n.index in doubts - told and n.head is not None
         )
+
+    def _clock_events(self, node: Node, poll: Poll) -> Events:
+        """A block that is not due yet by our clock is told once, until one of the node's is."""
+        if poll.block_timestamp is None or poll.unix_time is None:
+            return ()
+        seconds = seconds_ahead(poll.block_timestamp, poll.unix_time)
+        is_ahead = seconds > CLOCK_SKEW_SECONDS
+        told, node.time_ahead = node.time_ahead, is_ahead
+        return (NodeTimeAhead(network=self.name, node=node.name, seconds=seconds),) if is_ahead and not told else ()
 
     def _chainhead_events(self) -> Events:
         number, told = self.chainhead, self._told_chainhead

@@ -267,6 +267,8 @@ class NodePoller:
         self._publish(self._network.observe_poll(self._node, poll, now))
         self._count_success(now)
         self._cadence.end(self._now(), good=True)
+        if self._examination.checkpoint_due:
+            self._watch("checkpoint", self._examination.ask_checkpoint())  # beside the loop, as the next one
         if self._examination.details_due and not self._node.limit.limited:
             self._watch("details", self._examination.ask_details())  # beside the loop: nothing waits for it
 

@@ -35,6 +35,7 @@ from evmlb.events import (
     NodeLimitLifted,
     NodeOnWrongChain,
     NodeRateLimited,
+    NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
 )
@@ -434,6 +435,10 @@ class EventLogTests(SynchronousTestCase):
             (
                 NodeOnWrongChain(**ids, chain_id=5, expected=None),
                 "ERROR net: node a is out: it serves chain 5 instead of another",
+            ),
+            (
+                NodeTimeAhead(**ids, seconds=61.4),
+                "INFO net: node a shows a block that is 61 s ahead of this machine's clock: one of the two is off",
             ),
             (ChainheadMoved(network="net", number=6, previous=5), "DEBUG net: the chainhead is 6"),
             (ChainheadMoved(network="net", number=5, previous=6), "INFO net: the chainhead came down from 6 to 5"),

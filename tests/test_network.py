@@ -21,6 +21,7 @@ from evmlb.events import (
     NodeFellBehind,
     NodeHeadDoubted,
     NodeOnWrongChain,
+    NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
 )
@@ -363,6 +364,75 @@ class ChainheadTests(SynchronousTestCase):
         world.poll("a", 100)
         self.assertEqual(world.network.chainhead_since, at)
         self.assertEqual(at, 0.01)
+
+
+def block_hash(letter: str) -> str:
+    return "0x" + letter * 64
+
+
+class OtherBlocksTests(SynchronousTestCase):
+    """Chains of one id and one height are told apart by the hash of a block."""
+
+    def compare(self, world: World, **hashes: str) -> None:
+        height = world.network.checkpoint(world.now)
+        assert height is not None
+        for name, letter in hashes.items():
+            world.take(world.network.observe_checkpoint(world.nodes[name], height, block_hash(letter), world.now))
+
+    def test_out(self) -> None:
+        """A node with another block is out, with the height as the reason, told once; its head does not count."""
+        world = World("a b c")
+        world.poll_all()
+        world.poll("c", 104)
+        self.compare(world, a="1", b="1", c="2")
+        self.assertEqual((world.order, world.network.chainhead), ("ab|", 100))
+        self.assertEqual(world.reason("c"), "other block at height 88")
+        world.poll("c", 104)
+        self.assertEqual((world.order, world.network.chainhead), ("ab|", 100))
+        [told] = world.told(NodeWentDown)
+        self.assertEqual((told.node, told.reason), ("c", "other block at height 88"))
+
+    def test_comes_back(self) -> None:
+        """It is in again when it has the same block, and not before."""
+        world = World("a b c")
+        world.poll_all()
+        self.compare(world, a="1", b="1", c="2")
+        world.told(NodeCameUp)
+        world.now += 15
+        world.poll_all(110)
+        self.compare(world, a="3", b="3")
+        self.assertEqual(world.order, "ab|")
+        self.compare(world, c="3")
+        self.assertEqual(world.order, "abc|")
+        self.assertEqual([event.reason for event in world.told(NodeCameUp)], ["has the same blocks again"])
+
+    def test_alone(self) -> None:
+        """A network of one node has nobody to compare with."""
+        world = World("a")
+        world.poll_all()
+        self.assertIsNone(world.network.checkpoint(world.now))
+
+    def test_others_die(self) -> None:
+        """It does not become right because the others die."""
+        world = World("a b c")
+        world.poll_all()
+        self.compare(world, a="1", b="1", c="2")
+        for name in "ab":
+            for _ in range(2):
+                world.fail_poll(name)
+        world.now += 15
+        world.poll("c", 120)
+        self.assertEqual(world.order, "|")
+
+
+class ClockTests(SynchronousTestCase):
+    def test_said_once(self) -> None:
+        """A block from the future of our clock is told once, until one is not."""
+        world = World()
+        world.poll_all()
+        for timestamp in (1060, 1061, 1000, 1060):
+            world.poll("a", block_hash=block_hash("1"), block_timestamp=timestamp, unix_time=1000.0)
+        self.assertEqual([event.seconds for event in world.told(NodeTimeAhead)], [60.0, 60.0])
 
 
 class ChainIdTests(SynchronousTestCase):

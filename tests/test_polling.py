@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.chain import Syncing
-from evmlb.config.schema import BreakerConfig, HealthCheckConfig, HealthCheckType, RateLimitConfig, Role
+from evmlb.config.schema import BreakerConfig, Check, HealthCheckConfig, HealthCheckType, RateLimitConfig, Role
 from evmlb.errors import Fault
 from evmlb.network import Network, Poll
 from evmlb.polling import NodePoller, spread
@@ -172,7 +172,7 @@ class RoundTests(SynchronousTestCase):
         self.assertEqual(world.poller.outcomes, {"ok": 1})
 
     def test_cadence(self) -> None:
-        """The block number is asked in every interval, syncing every 15 s, chain id and details every 300 s."""
+        """The block number is asked in every interval, syncing every 15 s, chain id each minute, details every 300."""
         world = World()
         world.upstream.take()
         world.pass_time(14.5)
@@ -184,7 +184,39 @@ class RoundTests(SynchronousTestCase):
         world.upstream.asked = ""
         world.pass_time(300)
         asked = world.upstream.take()
-        self.assertEqual((asked.count("N"), asked.count("C"), asked.count("v"), asked.count("p")), (300, 1, 1, 1))
+        self.assertEqual((asked.count("N"), asked.count("C"), asked.count("v"), asked.count("p")), (300, 5, 1, 1))
+
+    def test_out_for_its_chain(self) -> None:
+        """A node that is out for its chain id is asked for it every 15 s, as it may have been repaired."""
+        world = World(chain_id=5)
+        world.upstream.take()
+        world.pass_time(60)
+        self.assertEqual(world.upstream.take().count("C"), 4)
+        world.upstream.answers["eth_chainId"] = "0x5"
+        world.pass_time(15)
+        self.assertTrue(world.node.reachable)
+
+    def test_checkpoint(self) -> None:
+        """Every 15 s the hash of a block is asked for, beside the loop, where there is another node to compare with."""
+        block = {"hash": "0x" + "7" * 64, "number": "0x54"}
+        for rival, skips, asked in ((True, set(), 4), (False, set(), 0), (True, {Check.BLOCK_HASH}, 0)):
+            world = World(rival=rival, start=False, node={"skip_checks": frozenset(skips)})
+            world.upstream.answers["eth_getBlockByNumber"] = block
+            compared: list[Any] = []
+            world.network.observe_checkpoint = lambda *told, to=compared: to.append(told[1:3]) or ()  # type: ignore
+            world.poller.start(0.0)
+            world.pass_time(55)
+            self.assertEqual(compared, [(84, block["hash"])] * asked)
+
+    def test_no_such_block(self) -> None:
+        """A node that does not have the block, or answers nonsense, is not compared; one that hangs delays no poll."""
+        for answer in (None, Fault.RPC_ERROR, b"null", {}, {"hash": 5}, {"hash": "0x1"}, "0x1", []):
+            world = World(rival=True, start=False)
+            world.upstream.answers["eth_getBlockByNumber"] = answer
+            world.network.observe_checkpoint = self.fail  # type: ignore[method-assign, assignment]
+            world.poller.start(0.0)
+            world.pass_time(10.5)
+            self.assertEqual(world.poller.outcomes["ok"], 11, answer)
 
     def test_interval_of_the_role(self) -> None:
         """Monitoring and fallback nodes have their own interval."""

@@ -72,6 +72,7 @@ class Check(enum.Enum):
     SYNCING = "syncing"
     PEER_COUNT = "peer_count"
     CLIENT_VERSION = "client_version"
+    BLOCK_HASH = "block_hash"
 
 
 class ExplainFor(enum.Enum):

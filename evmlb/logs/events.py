@@ -24,6 +24,7 @@ from evmlb.events import (
     NodeLimitLifted,
     NodeOnWrongChain,
     NodeRateLimited,
+    NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
 )
@@ -93,6 +94,14 @@ class EventLog:
             "it does not count until it is confirmed"
         )
         self._tell(LogLevel.warn, event, "doubt", text, number=event.number, chainhead=event.chainhead)
+
+    @tell.register
+    def _time_ahead(self, event: NodeTimeAhead) -> None:
+        text = (
+            "{network}: node {node} shows a block that is {seconds:.0f} s ahead of this machine's clock: "
+            "one of the two is off"
+        )
+        self._tell(LogLevel.warn, event, "clock", text, seconds=event.seconds)
 
     @tell.register
     def _chainhead(self, event: ChainheadMoved) -> None:

@@ -39,6 +39,7 @@ def facts_of(node: Node, now: float) -> dict[str, Any]:
         "provider": node.provider,
         "syncing_distance_blocks": None if node.syncing is None else node.syncing.distance_blocks,
         "chain_id": node.chain_id,
+        "other_block_at": node.other_block_at,
         "client_version": node.client_version,
         "peer_count": node.peer_count,
         "last_poll_age_seconds": _age(node.last_poll_at, now),

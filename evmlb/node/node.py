@@ -1,7 +1,7 @@
 """One node: what was seen of it goes in, whether it may serve comes out.
 
 Which word wins when several things are wrong is the order of :meth:`Node.obstacle`: never polled, polls fail, answers
-too old, chain id unknown, wrong chain, head refuted, syncing. Ejection and suspicion stand beside these.
+too old, other blocks, chain id unknown, wrong chain, head refuted, syncing. Ejection and suspicion stand beside these.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Node:
         "limit_blocks",
         "load",
         "name",
+        "other_block_at",
         "peer_count",
         "poll_gap_seconds",
         "provider",
@@ -82,6 +83,7 @@ class Node:
         "stale",
         "suspect",
         "syncing",
+        "time_ahead",
         "trials",
         "troubled",
         "weight",
@@ -109,8 +111,10 @@ class Node:
         self.chainhead_at_answer: int | None = None
         self.settled_chainhead_at_answer: int | None = None
         self.syncing: Syncing | None = None
+        self.time_ahead = False  # the last block it showed is not due yet by our clock
         self.chain_id: int | None = None
         self.chain_id_wanted = config.check_chain_id
+        self.other_block_at: int | None = None  # it has another block there than the network
         self.client_version: str | None = None
         self.peer_count: int | None = None
         self.load: float | None = None
@@ -314,6 +318,8 @@ class Node:
 
     def stands_on(self, expected: int | None) -> bool:
         """Whether the node's head counts: it answers for the chain that is expected."""
+        if self.other_block_at is not None:
+            return False
         if not self.config.check_chain_id:
             return True
         return self.chain_id is not None and self.chain_id == expected
@@ -388,6 +394,8 @@ class Node:
     def _chain_obstacle(self, expected: int | None) -> Obstacle | None:
         if self.stands_on(expected):
             return None
+        if self.other_block_at is not None:
+            return Obstacle(ObstacleKind.OTHER_BLOCKS, f"other block at height {self.other_block_at}")
         if self.chain_id is None:
             return Obstacle(ObstacleKind.CHAIN_UNKNOWN, "its chain id is not known yet")
         if expected is None:

@@ -91,6 +91,7 @@ _OUTLIVED = {
     ObstacleKind.POLLS_FAIL: "answers polls again",
     ObstacleKind.STALE: "answers polls again",
     ObstacleKind.WRONG_CHAIN: "serves the right chain",
+    ObstacleKind.OTHER_BLOCKS: "has the same blocks again",
     ObstacleKind.HEAD_REFUTED: "its head is confirmed",
     ObstacleKind.SYNCING: "has done syncing",
 }

@@ -21,6 +21,8 @@ Voices up to the ceiling are credible, those beyond are *doubted*. What wins whe
 4. The anchor stays while some voice reaches it; when none does, it comes down to the highest that is left.
 5. The chainhead does not come down because the voice that carried it rose beyond belief: not below the anchor, nor
    below what it was while an unrefuted voice reaches that. Else a node that is far behind would be the one in step.
+6. Block 0 is the chainhead of a chain that stands there. Where any voice is higher, it is what nodes say that have
+   just begun: such voices support nothing, or two of them would make a liar of the only node that is in step.
 
 Only the anchor is trusted, and one voice alone cannot move it faster than time: so one lying node lifts the chainhead
 by the slack at most, which leaves the others within their block diff. The slack is half the diff, and one at least.
@@ -48,6 +50,9 @@ LEARNING_ADVANCES = 20
 CLOCK_SKEW_SECONDS = 15.0
 """How far ahead of our clock a block's timestamp may be before it lies in the future."""
 
+LATEST_SECONDS = 10**11
+"""No time in seconds since 1970 is later: the year 5138."""
+
 _NOBODY: frozenset[int] = frozenset()
 
 
@@ -59,7 +64,18 @@ def is_proof(block_hash: str | None, timestamp: int | None, unix_time: float | N
     """
     if not block_hash or timestamp is None or unix_time is None:
         return False
-    return timestamp <= unix_time + CLOCK_SKEW_SECONDS
+    return seconds_ahead(timestamp, unix_time) <= CLOCK_SKEW_SECONDS
+
+
+def seconds_ahead(timestamp: int, unix_time: float) -> float:
+    """How far a block's time is ahead of our clock, negative for one that has come.
+
+    Some chains count in milliseconds or nanoseconds. A number that is no time in seconds for the next millennia is
+    taken for the largest unit in which it is one.
+    """
+    while timestamp > LATEST_SECONDS:
+        timestamp //= 1000
+    return timestamp - unix_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +249,7 @@ class Heads:
         """Recompute everything that follows from the voices; linear in their number."""
         heard = self._heard
         voices = [heard.get(r, v) for r, v in self._polled.items()] if heard else list(self._polled.values())
+        voices = [voice for voice in voices if voice.number] or voices
         if not voices:
             self._anchor = None
             self._doubts.clear()

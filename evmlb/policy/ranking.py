@@ -49,6 +49,7 @@ class ObstacleKind(enum.Enum):
     CHAIN_UNKNOWN = "chain id not known yet"
     CHAIN_DISPUTED = "chain id disputed"
     WRONG_CHAIN = "wrong chain"
+    OTHER_BLOCKS = "other blocks"
     HEAD_REFUTED = "unconfirmed head"
     SYNCING = "syncing"
 

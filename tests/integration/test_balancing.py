@@ -86,6 +86,25 @@ class TwoNodesTests(SynchronousTestCase):
         parts.wait_until(lambda: self.node("node-1")["rank"] is not None, 10, "the node to be in step again")
         self.assertRegex(self.evmlb.end(), r"node-1 .*\d+ blocks behind")
 
+    def test_another_chain_of_the_same_id(self) -> None:
+        """A node of a chain that has the same id and height, and other blocks, is out, and the page says why."""
+        self.begin()
+        stranger = parts.Anvil()
+        self.addCleanup(stranger.clean)
+        stranger.start()
+        stranger.mine(5, timestamp=None)
+        parts.mine_all(self.anvils, 20)
+        for number in range(20):
+            stranger.mine(timestamp=parts.GENESIS_TIMESTAMP + 1000 + number)
+        self.assertEqual(stranger.block_number(), self.anvils[0].block_number())
+        evmlb = parts.EvmlbProcess(config_for(*self.anvils, stranger))
+        self.addCleanup(evmlb.clean)
+        evmlb.start()
+        self.evmlb, self.url = evmlb, f"{evmlb.url}/mainnet"
+        parts.wait_until(lambda: self.node("node-3")["other_block_at"] is not None, 10, "the blocks to be compared")
+        self.assertEqual(self.node("node-3")["reason"], "other block at height 9")
+        self.assertEqual((self.node("node-1")["rank"], self.node("node-3")["rank"]), (0, None))
+
     def test_frozen(self) -> None:
         """A node that takes connections and says nothing is asked beside another, and left; nothing fails."""
         self.begin()

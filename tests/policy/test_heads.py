@@ -32,6 +32,12 @@ class ProofTests(SynchronousTestCase):
         self.assertTrue(is_proof("0xab", 1_700_000_015, 1_700_000_000.0))
         self.assertFalse(is_proof("0xab", 1_700_000_016, 1_700_000_000.0))
 
+    def test_other_units(self) -> None:
+        """A chain that counts in milliseconds, or finer, is not taken for one in the future."""
+        for unit in (1000, 10**6, 10**9):
+            self.assertTrue(is_proof("0xab", 1_700_000_015 * unit, 1_700_000_000.0), unit)
+            self.assertFalse(is_proof("0xab", 1_700_000_016 * unit, 1_700_000_000.0), unit)
+
     def test_missing(self) -> None:
         """Without hash, timestamp or clock nothing is proven."""
         self.assertFalse(is_proof(None, 1, 2.0))
@@ -51,6 +57,15 @@ class BeliefTests(SynchronousTestCase):
         for now in range(1, 1000):
             self.assertEqual(report(told, A, 0, now), 0)
         self.assertEqual(told.since, 1)
+
+    def test_fresh_nodes(self) -> None:
+        """Nodes that stand at block 0 support nothing against one that is further, whenever it comes."""
+        for order in ((A, B, C), (C, A, B), (A, C, B)):
+            told = heads()
+            for now in range(1, 5):
+                for reporter in order:
+                    report(told, reporter, 1_000_000 + now if reporter == C else 0, now)
+            self.assertEqual((told.number, told.refuted(C)), (1_000_004, False))
 
     def test_lone(self) -> None:
         """A lone reporter is believed whatever it says, up or down."""
@@ -359,9 +374,13 @@ class HeadsMachine(RuleBasedStateMachine):
             since = min(self.now, max(since, self.anchor[1] + (supported - self.anchor[0]) * 10.0))
         self.anchor = (supported, since)
 
+    def further(self) -> list[int]:
+        """What counts: zeros only where there is nothing else."""
+        return [n for n in self.voices.values() if n] or list(self.voices.values())
+
     def learn(self) -> None:
         """Draw the model's conclusions; linear, naive, from all voices."""
-        voices = sorted(self.voices.values())
+        voices = sorted(self.further())
         if not voices:
             self.anchor = None
             return
@@ -401,7 +420,7 @@ class HeadsMachine(RuleBasedStateMachine):
     @invariant()
     def highest_credible(self) -> None:
         before, self.before = self.before, self.told.number
-        voices = list(self.voices.values())
+        voices = self.further()
         if len(voices) < 2:
             assert self.told.number == (voices[0] if voices else None)
             assert self.told.doubts == frozenset()
