@@ -161,8 +161,9 @@ class AnsweringSide:
             self.closing = True
         return not self.closing
 
-    def _write_refusal(self, refusal: Refusal, call: Call | None, attempts: int, marks: bytes = b"") -> None:
-        if call is not None and not call.expects_answer:
+    def _write_refusal(self, refusal: Refusal, call: Call | bytes | None, attempts: int, marks: bytes = b"") -> None:
+        """Write an error; of a call that cannot be told, its id may be known."""
+        if isinstance(call, Call) and not call.expects_answer:
             self._write_plain(204, marks, b"")
             return
         head = self._front.answers.refusal(self._head, refusal, attempts, self._stays()) + marks

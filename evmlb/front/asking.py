@@ -21,7 +21,6 @@ None of them closes the connection: the request was whole, so where the next one
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,8 @@ if TYPE_CHECKING:
     from evmlb.routing import Router
 
 
-_MAY_BE_A_CALL = re.compile(rb'"method"|\\u', re.IGNORECASE)
+_PIECE_BYTES = 64 * 1024
+_MAX_ASKER_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,20 @@ def refused_upgrade(head: RequestHead, router: Router | None) -> Refusal | None:
     return None
 
 
+def asker(body: bytes) -> Call | bytes:
+    """Whom the refusal of this body answers: the call that it is, or the id of what should have been one.
+
+    Empty where there is none. A notification is no call here: its sender is told by the status, and an error.
+    """
+    if not body or len(body) > _MAX_ASKER_BYTES:
+        return b""
+    try:
+        call = parse_call(body)
+    except InvalidCall as error:
+        return error.id
+    return call if call.expects_answer else b""
+
+
 def asked(front: Front, head: RequestHead, body: bytes) -> Call | Refusal | Page | None:
     """What a request to one of our networks asks for; None means that it is passed on as it is."""
     if head.method == b"OPTIONS" and front.cors.origins and head.origin:
@@ -78,7 +92,7 @@ def asked(front: Front, head: RequestHead, body: bytes) -> Call | Refusal | Page
     if head.method == b"TRACE":
         return errors.METHOD_NOT_ALLOWED  # it would show the client what we add for the node: keys
     if head.method != b"POST":
-        return errors.NOT_BY_POST if _MAY_BE_A_CALL.search(body) else None
+        return errors.NOT_BY_POST if may_be_a_call(body) else None
     if head.origin and not (head.is_json and head.value(b"content-type")):
         # a page can send a body without a type as well as one of text/plain, and needs no preflight for either
         return errors.WRONG_CONTENT_TYPE
@@ -94,6 +108,16 @@ def foreign(head: RequestHead, body: bytes, error: InvalidCall) -> Refusal | Non
     What a laxer parser than ours could take for a call never is: geth reads the first value and ignores what follows,
     and matches names without regard to case. It would be a way around every rule about methods.
     """
-    if head.extra and not _MAY_BE_A_CALL.search(body):
+    if head.extra and not may_be_a_call(body):
         return None
     return Refusal(400, error.code, error.message)
+
+
+def may_be_a_call(body: bytes) -> bool:
+    """Whether the name of a method is in it, in any letters, or what may be an escaped one. Takes 1 ms a MiB."""
+    if b"\\u" in body or b"\\U" in body:
+        return True
+    return any(
+        b'"method"' in body[start : start + _PIECE_BYTES + len(b'"method')].lower()
+        for start in range(0, len(body), _PIECE_BYTES)
+    )

@@ -24,8 +24,8 @@ from evmlb import errors
 from evmlb.errors import Refusal
 from evmlb.exchange import Exchange
 from evmlb.front.answering import AnsweringSide
-from evmlb.front.asking import Page, asked, foreign, refused_upgrade, without_network
-from evmlb.front.reading import Need, RequestReader, new_head
+from evmlb.front.asking import Page, asked, asker, foreign, refused_upgrade, without_network
+from evmlb.front.reading import ACCOUNTED_BYTES, Need, RequestReader, new_head
 from evmlb.jsonrpc import Call, InvalidCall, parse_call
 from evmlb.methods import FAST, REFUSED, UNSAFE
 from evmlb.routing import Router
@@ -84,7 +84,12 @@ class Lane(AnsweringSide):
         if self._exchange is None and self._reader is None and not self.closing:
             end = data.find(END_OF_HEAD) + 4
             head: Any = request_heads.get(data[:end]) or new_head(data, end, self._front.limits.max_header_bytes)
-            if head is not None and head.is_plain and head.length == len(data) - end:
+            if (
+                head is not None
+                and head.is_plain
+                and head.length == len(data) - end
+                and head.length <= ACCOUNTED_BYTES  # longer ones count in the memory for bodies, by the reader
+            ):
                 self._head = head
                 self._request(head, data[end:])
                 return
@@ -237,7 +242,7 @@ class Lane(AnsweringSide):
         elif head.upgrade:
             self._upgrade(head, router)
         elif router is None:
-            self._reply(without_network(self._front, head))
+            self._reply(without_network(self._front, head), body)
         else:
             self._follow(head, body, router, now, asked(self._front, head, body))
 
@@ -246,7 +251,7 @@ class Lane(AnsweringSide):
     ) -> None:
         """Do what a request asks for: see :mod:`.asking`."""
         if isinstance(wish, (Refusal, Page)):
-            self._reply(wish)
+            self._reply(wish, body)
         else:
             self._submit(head, wish, body, router, now)
 
@@ -269,13 +274,13 @@ class Lane(AnsweringSide):
             exchange.klass = FAST if head.method in (b"GET", b"HEAD", b"OPTIONS") and not body else UNSAFE
         self._start(router, exchange)
 
-    def _reply(self, reply: Refusal | Page) -> None:
+    def _reply(self, reply: Refusal | Page, body: bytes) -> None:
         """Answer a request that goes to no node; the connection stays."""
         if isinstance(reply, Page):
             self._write_plain(reply.status, reply.lines, reply.body)
         else:
             self._front.stats.bad_requests[reply.status] += 1
-            self._write_refusal(reply, None, 0)
+            self._write_refusal(reply, asker(body), 0)
         self._next()
 
     def _reject(self, refusal: Refusal, head: RequestHead | None) -> None:

@@ -13,6 +13,7 @@ it came until its own turn, and the caller sees by ``ahead`` how much that is. W
 * a body is refused by its announced length before a byte of it is awaited, and a chunked one as soon as it outgrows
   the limit; only then is memory asked for. What is announced is never reserved: a client could claim everything
   without sending anything;
+* what is made of very small chunks, or of next to nothing but punctuation, is refused as soon as that shows;
 * leave to send a body (100) is wished for only if the body would be taken and none of it is there yet.
 
 After a refusal nothing can be read on: where the next request would begin is not known, or is not believed.
@@ -23,6 +24,7 @@ A connection has a reader only while it needs one. The common request needs none
 from __future__ import annotations
 
 import enum
+import string
 from collections.abc import Callable
 
 from evmlb import errors
@@ -32,7 +34,13 @@ from evmlb.policy.shares import Shares
 from evmlb.wire.http1 import CHUNKED, END_OF_HEAD, BadMessage, ChunkedBody, RequestHead, read_request_head
 
 ACCOUNTED_BYTES = 4096
-"""Bodies that grow beyond this size count against the memory for request bodies."""
+"""Bodies beyond this size count against the memory for request bodies."""
+MAX_MARKS = 3 * 1024 * 1024
+"""So many bytes of a body may be other than ASCII letters and digits. A JSON parser passes over letters and digits at 3
+GB/s, over brackets, commas and blanks at 0.3: this bounds how long it holds up everybody else. A body up to this size
+passes in any case; of longer ones those are refused that were made to be slow, as calls are long by their hexadecimal
+data. What came is counted as it comes."""
+_LETTERS_AND_DIGITS = string.ascii_letters.encode() + string.digits.encode()
 
 
 class Need(enum.Enum):
@@ -64,9 +72,11 @@ class RequestReader:
         "_chunks",
         "_client",
         "_client_of",
+        "_counted",
         "_kept",
         "_left",
         "_limits",
+        "_marks",
         "_memory",
         "begun_at",
         "head",
@@ -82,6 +92,8 @@ class RequestReader:
         self._left = 0  # bytes of the body that are still to come, or CHUNKED
         self._chunks: ChunkedBody | None = None
         self._accounted = 0  # reserved bytes
+        self._marks = 0  # bytes that are neither letters nor digits, among the first so many that were counted
+        self._counted = 0
         self.begun_at: float | None = None  # since when a request is half read; None between two
         self.head: RequestHead | None = None  # of the request begun last, once it could be read
 
@@ -159,7 +171,8 @@ class RequestReader:
             return self._whole(head, b"")
         self._body = bytearray()
         self._left = head.length
-        self._chunks = ChunkedBody() if head.length == CHUNKED else None
+        self._chunks = ChunkedBody(may_be_tiny=False) if head.length == CHUNKED else None
+        self._marks = self._counted = 0
         if self._kept:
             return self._read_body(head, self._body)
         return Need.LEAVE if head.expects_continue else Need.BYTES
@@ -170,7 +183,15 @@ class RequestReader:
             return errors.TOO_LARGE
         if len(body) > ACCOUNTED_BYTES and not self._account(head, len(body) - self._accounted):
             return errors.OVER_MEMORY
+        if len(body) > MAX_MARKS and self._count_marks(body) > MAX_MARKS:
+            return errors.TOO_LARGE.saying(f"the body has more than {MAX_MARKS} bytes of punctuation and blanks")
         return self._whole(head, bytes(body)) if is_whole else Need.BYTES
+
+    def _count_marks(self, body: bytearray) -> int:
+        """Bytes of a body that are neither letters nor digits; only those that are new are looked at."""
+        self._marks += len(body[self._counted :].translate(None, _LETTERS_AND_DIGITS))
+        self._counted = len(body)
+        return self._marks
 
     def _add(self, body: bytearray) -> bool:
         """Move what is kept into a body, as far as it belongs there; True when that was the end of it."""

@@ -508,6 +508,33 @@ class PathTests(LaneTestCase):
         self.assertEqual(json.loads(reply.body)["error"]["message"], "Unknown network: other")
         self.assertEqual(visitor.state, "open")
 
+    def test_refused_with_the_id(self) -> None:
+        """A refusal carries the client's id wherever the body has one, a batch each of its ids; else null."""
+        visitor = self.make()
+        batch = b'[{"id":1,"method":"eth_chainId"},{"method":"eth_chainId"},{"id":"b","method":"eth_chainId"}]'
+        for request, status, ids in (
+            (post(b'{"id":7,"method":"eth_chainId"}', path=b"/other"), 404, 7),
+            (post(b'{"id":7,"method":null}', path=b"/other"), 404, 7),
+            (post(batch, path=b"/other"), 404, [1, "b"]),
+            (post(b'{"method":"eth_chainId"}', path=b"/other"), 404, None),
+            (post(b"nonsense", path=b"/other"), 404, None),
+            (post(b'{"id":"a","method":"eth_chainId"}', path=b"/"), 400, "a"),
+            (post(b'{"id":1,"method":null}'), 400, 1),
+            (post(b'{"id":"x"}'), 400, "x"),
+            (post(b'{"id":5,"method":"a","METHOD":"b"}'), 400, 5),
+            (post(b'{"id":{},"method":"a"}'), 400, None),
+            (post(b'{"id":6,"method":"eth_chainId"}', ORIGIN, b"Content-Type: text/plain"), 415, 6),
+            (post(b'{"id":8,"method":3}', ORIGIN, JSON_TYPE), 400, 8),
+            (post(b'{"id":9,"method":"eth_chainId"}').replace(b"POST", b"PUT"), 405, 9),
+            (post(b'{"id":10,"method":"engine_x"}'), 200, 10),
+        ):
+            visitor.send(request)
+            reply = visitor.reply
+            said = json.loads(reply.body)
+            given = [each["id"] for each in said] if isinstance(said, list) else said["id"]
+            self.assertEqual((reply.status, given), (status, ids), request)
+        self.assertEqual(self.world.sends, "")
+
     def test_no_network(self) -> None:
         """No network at all is 400 in the original's words."""
         visitor = self.make()
@@ -746,6 +773,31 @@ class LimitTests(LaneTestCase):
         visitor = self.limited(max_body_bytes=200)
         visitor.send(post(b" " * 300))
         self.assertError(visitor.reply, 413, -32600)
+
+    def test_in_one_read(self) -> None:
+        """A body that comes in one read counts in the memory for bodies as any other, until it is answered."""
+        body = BALANCE + b" " * 50_000
+        first = self.limited(max_request_memory_bytes=200_000)
+        second, third = self.world.connect(), self.world.connect()
+        first.send(post(body))
+        second.send(post(body))
+        self.assertEqual((self.world.sends, self.world.front.memory.left), ("aa", 200_000 - 2 * len(body)))
+        third.send(post(body))
+        self.assertError(third.reply, 503, -32011)
+        self.world.last("a").result()
+        self.assertEqual(self.world.front.memory.left, 200_000 - len(body))
+        first.lose()
+        self.assertEqual(self.world.front.memory.left, 200_000)
+        second.send(post(body))
+        self.world.last("a").result()
+        self.assertEqual(len(second.replies()), 2)
+
+    def test_small_chunks(self) -> None:
+        """Thousands of chunks that hold next to nothing are refused."""
+        visitor = self.limited()
+        visitor.send(b"POST /net HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        visitor.send(b"2\r\nxy\r\n" * 5000)
+        self.assertError(visitor.reply, 400, -32600)
 
     def test_endless_chunks(self) -> None:
         """A chunked body without end is stopped at the limit."""
@@ -1173,6 +1225,6 @@ class FuzzTests(LaneTestCase):
         visitor = self.make()
         visitor.send(b"POST /net HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
-            visitor.send(b"2\r\nxy\r\n" * 10_000)
+            visitor.send(b"10\r\n%b\r\n" % (b"x" * 16) * 2000)
         self.assertIsInstance(visitor.lane._reader._body, bytearray)
-        self.assertEqual(len(visitor.lane._reader._body), 400_000)
+        self.assertEqual(len(visitor.lane._reader._body), 640_000)

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from evmlb import errors
 from evmlb.config.schema import LimitsConfig
 from evmlb.errors import Refusal
-from evmlb.front.reading import ACCOUNTED_BYTES, Need, RequestReader, new_head
+from evmlb.front.reading import ACCOUNTED_BYTES, MAX_MARKS, Need, RequestReader, new_head
 from tests.front.support import BALANCE, chunked, post
 from tests.support import run_property
 
@@ -158,6 +158,41 @@ class RefusalTests(ReaderTestCase):
         self.assertRefused(reader, errors.TOO_LARGE)
         reader.drop()
         self.assertEqual((reader.ahead, reader.begun_at, reader.is_empty), (0, 0.0, False))
+
+
+class MarksTests(ReaderTestCase):
+    def test_short(self) -> None:
+        """A body up to the bound may be anything."""
+        reader = self.make()
+        reader.feed(post(b"[" * MAX_MARKS))
+        self.assertEqual(len(bodies(reader)[0]), MAX_MARKS)
+
+    def test_punctuation(self) -> None:
+        """A longer one may have so many bytes of punctuation, blanks and other letters, however it comes."""
+        for unit in (b"[]", b"1,", b" ", b"\\n", "\u00e9".encode()):
+            body = unit * (3 * MAX_MARKS // len(unit))
+            for data in (post(body), chunked(body, size=100_000)):
+                reader = self.make(memory=64 * 1024 * 1024)
+                for start in range(0, len(data), 1024 * 1024):
+                    reader.feed(data[start : start + 1024 * 1024])
+                    read = reader.read(0.0)
+                    if isinstance(read, Refusal):
+                        break
+                assert isinstance(read, Refusal), unit
+                self.assertEqual((read.status, reader.ahead), (413, 0))
+
+    def test_data(self) -> None:
+        """Of hexadecimal data, as long calls have it, there may be as much as a body may hold, in pieces or whole."""
+        body = b'{"params":["0x%b"],"x":"%b"}' % (b"0a" * (2 * MAX_MARKS), b"," * (MAX_MARKS - 30))
+        for size in (len(body) + 1000, 100_000, 999_983):
+            reader = self.make(memory=64 * 1024 * 1024)
+            data = post(body) + post(body)
+            found = []
+            for start in range(0, len(data), size):
+                reader.feed(data[start : start + size])
+                found += bodies(reader)
+                reader.release()
+            self.assertEqual([len(each) for each in found], [len(body)] * 2)
 
 
 class MemoryTests(ReaderTestCase):
