@@ -777,17 +777,17 @@ class LimitTests(LaneTestCase):
     def test_in_one_read(self) -> None:
         """A body that comes in one read counts in the memory for bodies as any other, until it is answered."""
         body = BALANCE + b" " * 50_000
-        first = self.limited(max_request_memory_bytes=200_000)
+        first = self.limited(max_request_memory_bytes=150_000)
         second, third = self.world.connect(), self.world.connect()
         first.send(post(body))
         second.send(post(body))
-        self.assertEqual((self.world.sends, self.world.front.memory.left), ("aa", 200_000 - 2 * len(body)))
+        self.assertEqual((self.world.sends, self.world.front.memory.left), ("aa", 150_000 - 2 * len(body)))
         third.send(post(body))
         self.assertError(third.reply, 503, -32011)
         self.world.last("a").result()
-        self.assertEqual(self.world.front.memory.left, 200_000 - len(body))
+        self.assertEqual(self.world.front.memory.left, 150_000 - len(body))
         first.lose()
-        self.assertEqual(self.world.front.memory.left, 200_000)
+        self.assertEqual(self.world.front.memory.left, 150_000)
         second.send(post(body))
         self.world.last("a").result()
         self.assertEqual(len(second.replies()), 2)
