@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from evmlb.policy.pace import Pace
     from evmlb.policy.verdicts import Verdict
     from evmlb.routing import Router
+    from evmlb.routing.batches import Batch
     from evmlb.routing.waiting import Waiting
     from evmlb.trail import Trail
 
@@ -68,6 +69,7 @@ class Exchange:
     __slots__ = (
         "attempt",
         "attempts",
+        "batch",
         "blamed",
         "body",
         "call",
@@ -121,6 +123,7 @@ class Exchange:
         self.degraded = False
         self.idempotent = False  # unsafe by its class, and yet no harm is done by sending it twice
         self.rivals: tuple[Attempt, ...] = ()
+        self.batch: Batch | None = None  # what became of its members, once that is not the same for all
         self.trail: Trail | None = None
         # the uncommon rest: only read after a failure, a wait or a hedge
         self.hedges = 0

@@ -17,7 +17,6 @@ from evmlb.jsonrpc import (
     is_plain_result,
     parse_call,
     read_answer,
-    read_batch_answer,
     scan_members,
 )
 from evmlb.methods import MethodClass
@@ -84,8 +83,6 @@ class ParseCallTests(SynchronousTestCase):
             (-32600, b'"x"'),
             (-32600, b"{}"),
             (-32600, b"[]"),
-            (-32600, b"[1]"),
-            (-32600, b"[[]]"),
             (-32600, b'{"id":1}'),
             (-32600, b'{"id":1,"method":5}'),
             (-32600, b'{"id":1,"method":""}'),
@@ -119,7 +116,6 @@ class ParseCallTests(SynchronousTestCase):
             (b"", b'{"id":7,"ID":8,"method":"m"}'),
             (b"", b'{"id":[],"method":"m"}'),
             (b"", b'{"id":1'),
-            (b"", b'[{"id":1}]'),
             (b"", b"5"),
         ):
             with self.assertRaises(InvalidCall) as caught:
@@ -155,17 +151,23 @@ class ParseCallTests(SynchronousTestCase):
         try:
             call = parse_call(body)
         except InvalidCall:
-            is_call = isinstance(members.get("method"), str) and members["method"].isprintable() and members["method"]
-            good_id = members.get("id") is None or (
-                isinstance(members["id"], (int, str)) and not isinstance(members["id"], bool)
-            )
-            good_params = isinstance(members.get("params"), (list, dict, type(None)))
-            self.assertFalse(is_call and good_id and good_params, body)
+            self.check_refused(members, body)
             return
         if batched:
             (call,) = call.members or ()
+        if call.error is not None:
+            self.check_refused(members, body)
+            return
         self.assertEqual(call.method, members["method"])
         self.assertEqual(json.loads(call.id) if call.id else None, members.get("id"))
+
+    def check_refused(self, members: dict[str, object], body: bytes) -> None:
+        """That an object is no call."""
+        method, call_id = members.get("method"), members.get("id")
+        is_call = isinstance(method, str) and method.isprintable() and method
+        good_id = call_id is None or (isinstance(call_id, (int, str)) and not isinstance(call_id, bool))
+        good_params = isinstance(members.get("params"), (list, dict, type(None)))
+        self.assertFalse(is_call and good_id and good_params, body)
 
     @settings(max_examples=500)
     @given(st.binary(max_size=80))
@@ -322,40 +324,6 @@ class AnswerTests(SynchronousTestCase):
             read_answer(body, b"7")
             read_answer(body, b"7", complete=False)
             self.assertIsInstance(is_plain_result(body, body, b"7"), bool)
-
-    def test_batch(self) -> None:
-        """A batch failed when its array did or when every member did; the first error speaks for it."""
-        call = parse_call(b'[{"id":1,"method":"eth_chainId"},{"id":2,"method":"eth_chainId"},{"method":"eth_call"}]')
-        for body, kind in (
-            (b'[{"id":1,"result":1},{"id":2,"error":{"code":1,"message":""}}]', AnswerKind.RESULT),
-            (b'[{"id":1,"error":{"code":5,"message":""}},{"id":2,"error":{"code":1,"message":""}}]', AnswerKind.ERROR),
-            (b'[{"id":1,"result":1}]', AnswerKind.GARBAGE),
-            (b'[{"id":8,"result":1},{"id":9,"result":1}]', AnswerKind.GARBAGE),
-            (b'[{"result":1},{"id":2,"result":1}]', AnswerKind.GARBAGE),
-            (b'[{"id":2.0,"result":1},{"id":1,"result":1}]', AnswerKind.RESULT),
-            (b'[{"id":1,"result":1},3]', AnswerKind.GARBAGE),
-            (b'[{"id":1,"result":1},{"id":1,"result":1}]', AnswerKind.GARBAGE),
-            (b'[{"id":1,"result":1},{"id":9,"error":{"code":1,"message":""}}]', AnswerKind.GARBAGE),
-            (b'[{"id":1,"result":1},{"id":null,"error":{"code":1,"message":""}}]', AnswerKind.RESULT),
-            (b'[{"id":1,"result":1},{"id":2,"result":1},{"id":3,"result":1}]', AnswerKind.GARBAGE),
-            (b"[3,3]", AnswerKind.GARBAGE),
-            (b'{"id":null,"error":{"code":-32600,"message":"batch too large"}}', AnswerKind.ERROR),
-            (b'{"id":1,"result":1}', AnswerKind.GARBAGE),
-            (b"nonsense", AnswerKind.GARBAGE),
-        ):
-            self.assertEqual(read_batch_answer(body, call).kind, kind, body)
-
-    def test_batch_ids(self) -> None:
-        """Each id of a batch is answered as often as it was asked with, however it is written, and all are looked at
-        once.
-        """
-        for count in (10, 5000):
-            members = b",".join(b'{"id":"\\u0061%d","method":"eth_call"}' % number for number in range(count))
-            call = parse_call(b'[%b,{"id":"a0","method":"m"}]' % members)
-            errors = [b'{"id":"a%d","error":{"code":3,"message":""}}' % number for number in (*range(count), 0)]
-            self.assertEqual(len(read_batch_answer(b"[%b]" % b",".join(errors), call).errors), count + 1)
-            errors[-1] = errors[1]
-            self.assertEqual(read_batch_answer(b"[%b]" % b",".join(errors), call).kind, AnswerKind.GARBAGE)
 
 
 class ErrorBodyTests(SynchronousTestCase):

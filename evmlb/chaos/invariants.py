@@ -174,9 +174,9 @@ class Observer:
             yield f"it took {wait:.3f} s, more than {wait_bound(self._scenario, question):g} s"
 
     def _faults_of_own(self, question: Question, body: Json) -> Iterator[str]:
-        code = body.get("error", {}).get("code") if isinstance(body, dict) else None
-        if question.kind is Kind.BAD and code not in _ERRORS_OF_BAD_INPUT:
-            yield "bad input gets the error for bad input"
+        code = _code(body)
+        if question.kind is Kind.BAD and not {_code(each) for each in _members(body)} <= _ERRORS_OF_BAD_INPUT:
+            yield "bad input gets the error for bad input, and each member of a batch its own"
         if question.kind is Kind.REFUSED and (code != -32601 or body.get("id") != question.calls[0].id):
             yield "a method of the consensus client's is refused"
 
@@ -256,6 +256,17 @@ class Observer:
         """The node that gave an answer, or all of them where the answer does not say."""
         node = self.nodes.get(answer.value("X-Evmlb-Node"))
         return tuple(self.nodes.values()) if node is None else (node,)
+
+
+def _code(answer: Json) -> Json:
+    """The code of an error; None for anything else."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
+
+
+def _members(body: Json) -> list[Json]:
+    """The answers in a body."""
+    return body if isinstance(body, list) and body else [body]
 
 
 def _key(call_id: Json) -> str:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import enum
 import re
-from collections import Counter
 
 import msgspec
 from msgspec import Raw
 
-from evmlb.jsonrpc.calls import Call
 from evmlb.jsonrpc.reading import Unreadable, decoder, is_utf8, read_value
 from evmlb.jsonrpc.scan import scan_members
 
@@ -30,19 +28,15 @@ class AnswerKind(enum.Enum):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """The outside of an answer. ``code`` and ``message`` are the error's, ``why`` says what makes it garbage.
-
-    ``errors`` are the members' own, where every member of a batch failed.
-    """
+    """The outside of an answer. ``code`` and ``message`` are the error's, ``why`` says what makes it garbage."""
 
     kind: AnswerKind
     code: int = 0
     message: str = ""
     why: str = ""
-    errors: tuple[Answer, ...] = ()
 
 
-class _Outside(msgspec.Struct, gc=False):
+class Outside(msgspec.Struct, gc=False):
     """The outside of one answer; what is not there is empty."""
 
     id: Raw = Raw()
@@ -55,8 +49,7 @@ class _ErrorObject(msgspec.Struct, gc=False):
     message: Raw = Raw()
 
 
-_read_outside = decoder(_Outside)
-_read_outsides = decoder(list[_Outside])
+_read_outside = decoder(Outside)
 _read_error_object = decoder(_ErrorObject)
 _RESULT = Answer(AnswerKind.RESULT)
 _NULL = Answer(AnswerKind.NULL)
@@ -119,9 +112,9 @@ def _read_whole(body: bytes, call_id: bytes) -> Answer:
     return _judge(outside, id_value(call_id))
 
 
-def _judge(outside: _Outside, asked: object) -> Answer:
+def _judge(outside: Outside, asked: object) -> Answer:
     """What one answer is. A null id is one that only errors may have, unless it was asked with."""
-    decided = _decide(outside)
+    decided = decide(outside)
     if decided is None:
         return garbage("neither result nor error")
     given = bytes(outside.id)
@@ -135,16 +128,17 @@ def _judge(outside: _Outside, asked: object) -> Answer:
 WRONG_ID = "the id is not the one asked with"
 
 
-def _decide(outside: _Outside) -> Answer | None:
+def decide(outside: Outside) -> Answer | None:
     """A result, a null or an error. An error decides over a result beside it: some nodes send a null with it."""
-    if outside.error and not _is_null(outside.error):  # null beside a result is the dialect of JSON-RPC 1.0
+    if outside.error and not is_null(outside.error):  # null beside a result is the dialect of JSON-RPC 1.0
         return read_error(outside.error)
     if not outside.result:
         return None
-    return _NULL if _is_null(outside.result) else _RESULT
+    return _NULL if is_null(outside.result) else _RESULT
 
 
-def _is_null(raw: Raw) -> bool:
+def is_null(raw: Raw) -> bool:
+    """Whether a value is null."""
     return len(raw) == 4 and bytes(raw) == b"null"
 
 
@@ -210,43 +204,3 @@ def id_value(raw: bytes) -> object:
     except Unreadable:
         return raw
     return raw if isinstance(value, (bool, list, dict)) else value
-
-
-def read_batch_answer(body: bytes, call: Call) -> Answer:
-    """Say what the answer to a batch is: a result when any member succeeded, an error when none did.
-
-    Such an error is the first member's, with those of all in ``errors``. An object instead of an array is the array's
-    own error. Each id that was asked with is answered once; an error without one answers any.
-    """
-    if body.lstrip(b" \t\r\n")[:1] == b"{":
-        answer = read_answer(body, b"null")
-        return answer if answer.kind is AnswerKind.ERROR else garbage("an object answers a batch")
-    try:
-        outsides = _read_outsides(body)
-        if not is_utf8(body):
-            raise Unreadable
-    except Unreadable:
-        return garbage("not a JSON array of answers")
-    asked = Counter(id_value(member.id) for member in call.members or () if member.id)
-    if len(outsides) != asked.total():
-        return garbage("the batch's answer has another number of members")
-    answers = [_member_answer(outside, asked) for outside in outsides]
-    wrong = next((answer for answer in answers if answer.kind is AnswerKind.GARBAGE), None)
-    if wrong is not None:
-        return wrong
-    if not answers or any(answer.kind is not AnswerKind.ERROR for answer in answers):
-        return _RESULT
-    return Answer(AnswerKind.ERROR, answers[0].code, answers[0].message, errors=tuple(answers))
-
-
-def _member_answer(outside: _Outside, asked: Counter[object]) -> Answer:
-    """What one member is; its id is taken from those that are still to be answered."""
-    decided = _decide(outside)
-    if decided is None:
-        return garbage("a member of the batch's answer has neither result nor error")
-    given = id_value(bytes(outside.id))
-    if asked[given] > 0:
-        asked[given] -= 1
-    elif decided.kind is not AnswerKind.ERROR or (outside.id and not _is_null(outside.id)):
-        return garbage("a member of the batch's answer has an id that was not asked with")
-    return decided

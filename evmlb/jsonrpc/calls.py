@@ -1,6 +1,8 @@
 """The envelope of a request, and bodies of our own.
 
-A request's envelope is read once, by msgspec, with the id and the parameters left as the bytes they are.
+A request's envelope is read once, by msgspec, with the id and the parameters left as the bytes they are. A batch is an
+array of any values: one that is no call is answered by an error of its own, and the others are calls all the same
+(JSON-RPC 2.0, section 6).
 
 Go nodes match member names without regard to case, so ``{"method": "eth_call", "METHOD": "debug_x"}`` would be one
 call for us and another for them. Duplicate and case-variant envelope members are therefore refused. What stands beside
@@ -32,6 +34,10 @@ _MAX_BATCH_COMMAS = 200_000
 """A batch with more of them has too many members, or members that are no calls: it is refused before it is read."""
 
 
+MAX_INVALID_MEMBERS = 1000
+"""With more members than this that are no calls, a batch is refused as one: each of them costs an answer."""
+
+
 class InvalidCall(Exception):
     """The body is no JSON-RPC request. ``code`` and the message are what the client is told.
 
@@ -50,7 +56,9 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
     ``id`` is the id's own bytes, empty for a notification. ``params`` are the parameters' own bytes, empty when there
     are none. For a batch, ``method`` is ``"batch"``, ``klass`` the strictest of its members and ``members`` holds
-    them. A :class:`msgspec.Struct` because one is made per request: a frozen dataclass takes five times as long.
+    them. A member that goes to no node is of the class ``REFUSED``; ``error`` has the code and the words of its answer,
+    where they are known. A :class:`msgspec.Struct` because one is made per request: a frozen dataclass takes five times
+    as long.
     """
 
     method: str
@@ -58,6 +66,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     id: bytes
     params: Raw
     members: tuple[Call, ...] | None = None
+    error: tuple[int, str] | None = None
 
     @property
     def expects_answer(self) -> bool:
@@ -227,32 +236,46 @@ def _parse_batch(body: bytes) -> Call:
         raise InvalidCall(INVALID_REQUEST, "invalid request: the batch is empty")
     if len(raws) > MAX_BATCH_MEMBERS:
         raise InvalidCall(INVALID_REQUEST, f"invalid request: more than {MAX_BATCH_MEMBERS} calls in one batch")
-    members = tuple(_parse_member(bytes(raw)) for raw in raws)
-    return Call("batch", max(member.klass for member in members), b"", _NO_PARAMS, members)
+    members = []
+    invalid = 0
+    for raw in raws:
+        member = _parse_member(bytes(raw))
+        members.append(member)
+        if member.error is not None:
+            invalid += 1
+            if invalid > MAX_INVALID_MEMBERS:
+                raise InvalidCall(INVALID_REQUEST, f"invalid request: more than {MAX_INVALID_MEMBERS} are no calls")
+    return Call("batch", max(member.klass for member in members), b"", _NO_PARAMS, tuple(members))
 
 
 def _parse_member(body: bytes) -> Call:
-    if body[:1] != b"{":
-        raise InvalidCall(INVALID_REQUEST, "invalid request: a member of the batch is not an object")
+    """A member of a batch; one that is no call has an error, and its id where it has a good one."""
     try:
+        if body[:1] != b"{":
+            raise InvalidCall(INVALID_REQUEST, "invalid request: a member of the batch is not an object")
         return parse_call(body)
     except InvalidCall as error:
-        raise InvalidCall(error.code, error.message) from None  # it is the batch that is refused
+        call_id = error.id or b"null"
+        return Call("", MethodClass.REFUSED, call_id, _NO_PARAMS, error=(error.code, error.message))
 
 
 def error_body(call: Call | bytes | None, code: int, message: str) -> bytes:
     """An error of our own for ``call``: an object, or for a batch an array with one error per id.
 
     Of a call that could not be read the id alone may be known. Without even that (None, or empty) the error's id is
-    null, as the specification demands.
+    null, as the specification demands. Members of a batch that have errors of their own get those.
     """
-    error = orjson.dumps({"code": code, "message": message})
+    error = _error(code, message)
     if not isinstance(call, Call):
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call or b"null", error)
     if call.members is None:
         return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (call.id or b"null", error)
-    answers = (b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (member.id, error) for member in call.members if member.id)
-    return b"[%b]" % b",".join(answers)
+    errors = ((member.id, _error(*member.error) if member.error else error) for member in call.members if member.id)
+    return b"[%b]" % b",".join(b'{"jsonrpc":"2.0","id":%b,"error":%b}' % each for each in errors)
+
+
+def _error(code: int, message: str) -> bytes:
+    return orjson.dumps({"code": code, "message": message})
 
 
 def call_body(method: str, params: object, call_id: int = 1) -> bytes:

@@ -29,7 +29,6 @@ from evmlb.errors import Fault
 from evmlb.jsonrpc import Answer, AnswerKind
 from evmlb.methods import FAST, MethodClass
 from evmlb.policy.echoes import NOTHING_SAID, Echoes
-from evmlb.policy.merging import merged
 
 __all__ = [
     "ANSWER",
@@ -247,13 +246,8 @@ class Verdicts:
         retry_after: bool = False,
         echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
-        """The verdict on an answer. ``text``: the beginning of a body that is no JSON-RPC, as far as it is known.
-
-        A batch of which every member failed is one unit: the node's doing only if all of them were.
-        """
+        """The verdict on an answer. ``text``: the beginning of a body that is no JSON-RPC, as far as it is known."""
         if answer.kind is AnswerKind.ERROR:
-            if len(answer.errors) > 1:
-                return self._judge_members(status, answer.errors, klass, provider, retry_after, echoes)
             return self.judge_error(
                 answer.code,
                 answer.message,
@@ -275,29 +269,6 @@ class Verdicts:
                 echoes=echoes,
             )
         return ANSWER
-
-    def _judge_members(
-        self,
-        status: int,
-        errors: Sequence[Answer],
-        klass: MethodClass,
-        provider: str,
-        retry_after: bool,
-        echoes: Echoes,
-    ) -> Verdict:
-        verdicts = [
-            self.judge_error(
-                error.code,
-                error.message,
-                status=status,
-                klass=klass,
-                provider=provider,
-                retry_after=retry_after,
-                echoes=echoes,
-            )
-            for error in errors
-        ]
-        return ANSWER if any(verdict.fault is None for verdict in verdicts) else merged(verdicts)
 
     def judge_status(self, status: int) -> Verdict:
         """The verdict on an answer to something that is not JSON-RPC: the status is all there is to judge by.

@@ -8,6 +8,7 @@
 A common request never leaves the router: the rooms behind it are for what is not plain.
 """
 
+from evmlb.routing.batches import admit
 from evmlb.routing.router import Router
 
-__all__ = ["Router"]
+__all__ = ["Router", "admit"]

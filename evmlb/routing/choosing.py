@@ -26,6 +26,7 @@ from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
 from evmlb.policy.blocks import block_reference, needed_block, reads_own_writes
+from evmlb.policy.members import highest_block, looked_at, methods_of
 from evmlb.routing.learning import Learner, uses_filter
 
 
@@ -86,9 +87,10 @@ class Choices:
     def writer(self, exchange: Exchange, now: float) -> Node | None:
         """The node that knows this client's last transaction, if the call asks for what depends on it."""
         call, writer = exchange.call, self._learner.writer(exchange, now)
-        if call is None or writer is None or writer.suspect or not reads_own_writes(call.method, call.params):
+        if call is None or writer is None or writer.suspect:
             return None
-        return writer
+        reads = any(reads_own_writes(member.method, member.params) for member in looked_at(call))
+        return writer if reads else None
 
     def is_narrow(self, exchange: Exchange, now: float) -> bool:
         """Whether not every node of the order may be asked: others may have room before this one finds any."""
@@ -97,8 +99,9 @@ class Choices:
     def _preferred(self, exchange: Exchange, call: Call, nodes: tuple[Node, ...], now: float) -> tuple[Node, ...]:
         """The same nodes, those first that are likelier to have what the call asks for."""
         if any(node.avoidance for node in nodes):
-            able = tuple(node for node in nodes if not node.avoidance.covers(call.method, now))
-            nodes = able or nodes
+            methods = methods_of(call)
+            able = (node for node in nodes if not any(node.avoidance.covers(method, now) for method in methods))
+            nodes = tuple(able) or nodes
         top = self._network.top
         if any(node.reached < top for node in nodes):
             nodes = self._with_block_first(exchange, call, nodes, top)
@@ -107,8 +110,13 @@ class Choices:
     def _with_block_first(self, exchange: Exchange, call: Call, nodes: tuple[Node, ...], top: int) -> tuple[Node, ...]:
         session = exchange.downstream.session
         told = 0 if session is None else min(session.height, top)
-        number = needed_block(block_reference(call.method, call.params), told, self._network.recent)
-        if number is None or number > top:
+        recent = self._network.recent
+
+        def needed(member: Call) -> int | None:
+            return needed_block(block_reference(member.method, member.params), told, recent)
+
+        number = highest_block(call, top, needed)
+        if number is None:
             return nodes
         serving = self._network.order.serving
         ready = [node for node in nodes if node.reached >= number and node in serving]

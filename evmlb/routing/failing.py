@@ -25,6 +25,7 @@ from evmlb.interfaces import AnswerHead
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.verdicts import Blame, Verdict
+from evmlb.routing.batches import batch_of_exchange
 from evmlb.routing.choosing import Choices, first_free
 from evmlb.routing.judging import refusal_of, retry_after_of, save
 from evmlb.routing.recording import note
@@ -112,7 +113,7 @@ class Failing:
             other = exchange.attempt  # it may still answer; but if it is late, one more node takes this one's place
             if verdict.permits_retry(exchange.repeatable) and other.pace is not None and other.stage == WAITING:
                 other.stage, other.deadline = EARLY, now
-        elif verdict.permits_retry(exchange.repeatable) and now < exchange.deadline:
+        elif now < exchange.deadline and _may_go_on(exchange, verdict):
             self._try_next(exchange, now)
         else:
             self.conclude(exchange)
@@ -147,7 +148,10 @@ class Failing:
             if seconds is not None:
                 left, known = node.limit.seconds_left(now), exchange.retry_after_seconds
                 exchange.retry_after_seconds = left if known is None else min(known, left)
-        if verdict.unsupported and exchange.call is not None and exchange.call.members is None:
+        if exchange.batch is not None:
+            for method in exchange.batch.lacking:
+                self._publish(self._network.record_unsupported(node, method, now))
+        elif verdict.unsupported and exchange.call is not None and exchange.call.members is None:
             self._publish(self._network.record_unsupported(node, exchange.call.method, now))
 
     def _blame(self, attempt: Attempt, verdict: Verdict, detail: str, now: float) -> None:
@@ -171,6 +175,8 @@ class Failing:
             exchange.blamed = (*exchange.blamed, Blamed(node, reason, sent_at, verdict.fault is Fault.RPC_ERROR))
 
     def _try_next(self, exchange: Exchange, now: float) -> None:
+        if exchange.batch is not None:
+            exchange.klass = exchange.batch.narrow(exchange.klass)
         left = self._retrying.untried(exchange, self._choices.eligible(exchange, now))
         node = first_free(left, now)
         pause = None if left else self._retrying.pause_seconds(exchange)
@@ -211,4 +217,15 @@ class Failing:
         attempt, verdict, head, parts = exchange.saved
         exchange.node = attempt.node
         self._ways.done(exchange, now, "error answered")
-        exchange.downstream.answer(exchange, head, outward(exchange, verdict, parts))
+        if exchange.batch is None:
+            exchange.downstream.answer(exchange, head, outward(exchange, verdict, parts))
+        else:
+            exchange.downstream.answer(exchange, *exchange.batch.answer(head, refusal_of(exchange, now)))
+
+
+def _may_go_on(exchange: Exchange, verdict: Verdict) -> bool:
+    """Whether the request, or what of it does no harm when it is sent twice, may go to another node."""
+    if verdict.permits_retry(exchange.repeatable):
+        return True
+    batch = batch_of_exchange(exchange) if verdict.retry else None
+    return batch is not None and batch.give_up_unsafe()

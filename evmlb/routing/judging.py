@@ -3,7 +3,8 @@
 :mod:`evmlb.policy.verdicts` knows what a status, an error code, a fault means. Here is what it takes to ask it, and
 what one exchange adds to its answer:
 
-* an answer is read as far as a verdict needs: a batch as one unit, a large answer by its beginning only;
+* an answer is read as far as a verdict needs: that to a batch member by member (:mod:`.members`), a large one by its
+  beginning only;
 * what an error repeats of the request is no witness against the node (:mod:`evmlb.policy.echoes`);
 * a null is doubted once, at the first node asked (:mod:`evmlb.policy.nulls`);
 * what is not there is looked for elsewhere only if somebody can have it (:mod:`evmlb.policy.missing`);
@@ -22,7 +23,7 @@ from dataclasses import replace
 from evmlb.errors import BAD_UPSTREAM, DEADLINE, NOT_CARRIED, NOT_TAKEN, RATE_LIMITED, Fault, Refusal
 from evmlb.exchange import SHORT, WAITING, Attempt, Exchange
 from evmlb.interfaces import AnswerHead
-from evmlb.jsonrpc import Answer, AnswerKind, Call, begins_plain_result, read_answer, read_batch_answer
+from evmlb.jsonrpc import Answer, AnswerKind, Call, begins_plain_result, read_answer
 from evmlb.network import Network
 from evmlb.policy.blocks import named_block
 from evmlb.policy.echoes import Echoes
@@ -31,6 +32,7 @@ from evmlb.policy.missing import may_be_elsewhere
 from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.ratelimit import parse_retry_after
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
+from evmlb.routing.members import MemberJudge
 
 _TEXT_BYTES = 1000
 """So much of a body that is no JSON-RPC is looked at for what it says."""
@@ -47,6 +49,7 @@ class Judge:
     def __init__(self, network: Network, verdicts: Verdicts) -> None:
         self._network = network
         self._verdicts = verdicts
+        self._members = MemberJudge(network, verdicts, self._of_body)
 
     def whole(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> Verdict:
         """The verdict on a whole answer."""
@@ -63,10 +66,10 @@ class Judge:
         if head.is_encoded:
             return self._of_body(attempt, head, _GARBAGE, b"")
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        if not call.expects_answer and head.status in (200, 202, 204) and not body.strip():
+        if not _is_owed_answer(attempt.exchange, call) and head.status in (200, 202, 204) and not body.strip():
             return ANSWER
         if call.members is not None:
-            return self._judge_batch(attempt, call, head, body)
+            return self._members.judge(attempt, call, head, body)
         answer = read_answer(body, call.id or b"null")
         if answer.kind is AnswerKind.NULL:
             return self._judge_null(attempt, call)
@@ -94,10 +97,6 @@ class Judge:
             echoes=Echoes(exchange.call, exchange.target + exchange.headers),
         )
 
-    def _judge_batch(self, attempt: Attempt, call: Call, head: AnswerHead, body: bytes) -> Verdict:
-        """A batch is one unit: it failed when its array did, or when every member of it did."""
-        return self._of_body(attempt, head, read_batch_answer(body, call), body)
-
     def _judge_null(self, attempt: Attempt, call: Call) -> Verdict:
         """A null is doubted once; where a block is named that was announced, until all have said so twice."""
         doubtful = is_doubtful(call.method, call.params, self._network.chainhead, attempt.node.head)
@@ -122,6 +121,8 @@ def detail_of(attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> str:
     if head.is_encoded:
         return "compressed without being asked to"
     call, body = attempt.exchange.call, b"".join(parts)
+    if call is not None and attempt.exchange.batch is not None:
+        return f"HTTP {head.status}, {len(attempt.exchange.batch.left)} of {len(call.members or ())} calls not answered"
     if call is None or call.members is not None or head.status != 200:
         return f"HTTP {head.status}"
     answer = read_answer(body, call.id or b"null")
@@ -143,11 +144,12 @@ def judge_lateness(attempt: Attempt) -> tuple[Verdict, str]:
 def save(attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
     """Keep the answer that tells the client most; of equal ones the first."""
     exchange = attempt.exchange
-    if not verdict.informative or exchange.call is None:
-        return
-    if exchange.saved is not None and worth(exchange.saved[1]) >= worth(verdict):
-        return
-    if b"".join(parts).lstrip(b" \t\r\n")[:1] in (b"{", b"["):
+    if exchange.batch is not None:
+        tells = exchange.batch.tells
+    else:
+        is_better = exchange.saved is None or worth(exchange.saved[1]) < worth(verdict)
+        tells = verdict.informative and exchange.call is not None and is_better
+    if tells and b"".join(parts).lstrip(b" \t\r\n")[:1] in (b"{", b"["):
         exchange.saved = (attempt, verdict, head, parts)
 
 
@@ -167,6 +169,11 @@ def refusal_of(exchange: Exchange, now: float) -> Refusal:
     if now >= exchange.deadline or faults & {Fault.TIMED_OUT, Fault.STALLED}:
         return DEADLINE
     return BAD_UPSTREAM
+
+
+def _is_owed_answer(exchange: Exchange, call: Call) -> bool:
+    """Whether the node owes anything but an empty answer: not where it is sent notifications only."""
+    return call.expects_answer if exchange.batch is None else bool(exchange.batch.asked)
 
 
 def _is_due(exchange: Exchange) -> bool:

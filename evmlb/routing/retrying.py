@@ -27,6 +27,7 @@ from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.blocks import block_reference, recent
 from evmlb.policy.budget import Budget
+from evmlb.policy.members import looked_at
 from evmlb.policy.verdicts import Verdict
 from evmlb.stats import NetworkStats
 
@@ -108,8 +109,10 @@ class Retrying:
 
     def _may_come(self, exchange: Exchange) -> bool:
         """Whether what was missing is at the tip of the chain."""
-        call = exchange.call
-        return call is not None and recent(block_reference(call.method, call.params), self._network.chainhead)
+        call, chainhead = exchange.call, self._network.chainhead
+        return call is not None and any(
+            recent(block_reference(member.method, member.params), chainhead) for member in looked_at(call)
+        )
 
 
 def _counts(verdict: Verdict) -> bool:

@@ -35,10 +35,11 @@ from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
 from evmlb.policy.verdicts import Verdict, Verdicts, judge_fault
+from evmlb.routing.batches import Batch, begun
 from evmlb.routing.choosing import Choices
 from evmlb.routing.failing import LEFT, Failing
 from evmlb.routing.hedging import Hedging
-from evmlb.routing.judging import Judge, detail_of, judge_lateness
+from evmlb.routing.judging import Judge, detail_of, judge_lateness, refusal_of
 from evmlb.routing.learning import TEACHING, Learner, may_use_filter
 from evmlb.routing.recording import keep, note, note_sent, tell_so_far, trail_of
 from evmlb.routing.retrying import Retrying, outward
@@ -195,17 +196,18 @@ class Router:
             self._table.watch()
         if exchange.trail is not None:
             note_sent(exchange, attempt)
+        body = exchange.body if exchange.batch is None else exchange.batch.body
         headers = exchange.headers + exchange.forwarded_for if self._is_local[node.index] else exchange.headers
         if exchange.http_method != b"POST" or exchange.target:
             self._upstreams[node.index].send(
                 attempt,
-                exchange.body,
+                body,
                 method=exchange.http_method,
                 target=exchange.target,
                 headers=headers,
             )
         else:
-            self._upstreams[node.index].send(attempt, exchange.body, headers=headers)
+            self._upstreams[node.index].send(attempt, body, headers=headers)
 
     # a node answers
 
@@ -221,6 +223,8 @@ class Router:
         ):
             verdict = self._judge.whole(attempt, head, parts)
             if verdict.fault is not None:
+                if exchange.batch is not None and exchange.klass is UNSAFE and call is not None:
+                    self._learner.learn(exchange, attempt.node, call, parts)  # some of it may have been done
                 self._failing.ended_badly(attempt, verdict, detail_of(attempt, head, parts), (head, parts))
                 return
             if verdict.rule:
@@ -229,11 +233,22 @@ class Router:
             if verdict.rule and is_raw(exchange):
                 self._transactions.answered_with_error(attempt, verdict, head, parts)
                 return
+            if exchange.batch is not None:
+                self._answered_members(attempt, exchange.batch, head, parts)
+                return
             parts = outward(exchange, verdict, parts)
         self._ended_well(attempt)
         if call is not None and (call.klass is UNSAFE or call.method in TEACHING):
             parts = self._learner.learn(exchange, attempt.node, call, parts)
         exchange.downstream.answer(exchange, head, parts)
+
+    def _answered_members(self, attempt: Attempt, batch: Batch, head: AnswerHead, parts: list[bytes]) -> None:
+        """The last members of a batch are answered: put all answers together."""
+        exchange = attempt.exchange
+        self._ended_well(attempt)
+        if exchange.klass is UNSAFE:
+            self._learner.learn(exchange, attempt.node, batch.call, parts)
+        exchange.downstream.answer(exchange, *batch.answer(head, refusal_of(exchange, self._now())))
 
     def _ended_well(self, attempt: Attempt) -> None:
         if attempt.exchange.rivals:
@@ -295,6 +310,8 @@ class Router:
         self.progressed(attempt)
         if exchange.trail is not None:
             tell_so_far(exchange, self.network, self._now(), "streamed")
+        if exchange.batch is not None:
+            head, parts = begun(exchange, head, parts, refusal_of(exchange, self._now()))
         exchange.downstream.begin(exchange, head, parts)
 
     def _has_next(self, exchange: Exchange, verdict: Verdict) -> bool:

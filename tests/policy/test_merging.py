@@ -47,6 +47,20 @@ class MergedTests(SynchronousTestCase):
             self.assertEqual((merged(both).rule, merged(both).blame), ("pruned", Blame.NONE))
         self.assertEqual(merged((internal, internal)).blame, Blame.FAILURE)
 
+    def test_columns(self) -> None:
+        """It blames, or holds off, only when all members do; and what is about one call it says of none."""
+
+        def columns(*codes: int) -> tuple[object, ...]:
+            verdict = merged([VERDICTS.judge_error(code, "x") for code in codes])
+            return (verdict.retry, verdict.blame, verdict.informative, verdict.not_executed, verdict.limited)
+
+        self.assertEqual(columns(-32603, -32603), (True, Blame.FAILURE, True, False, False))
+        self.assertEqual(columns(-32603, -32601), (True, Blame.NONE, True, False, False))
+        self.assertEqual(columns(-32601, -32601), (True, Blame.NONE, True, True, False))
+        self.assertEqual(columns(-32029, -32029), (True, Blame.NONE, False, True, True))
+        self.assertEqual(columns(-32029, -32603), (True, Blame.NONE, True, False, False))
+        self.assertFalse(merged([VERDICTS.judge_error(-32601, "x")] * 2).unsupported)
+
     def test_one(self) -> None:
         """Of one verdict everything stays."""
         verdict = VERDICTS.judge_error(*VAGUE[2])

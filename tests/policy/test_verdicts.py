@@ -500,8 +500,7 @@ class EchoTests(SynchronousTestCase):
         members = [{"jsonrpc": "2.0", "id": i, "method": "eth_call", "params": [word]} for i, word in enumerate("xy")]
         members[1]["params"] = ["too many requests"]
         echoes = Echoes(parse_call(json.dumps(members).encode()))
-        errors = tuple(Answer(AnswerKind.ERROR, -32000, 'bad value "too many requests"') for _ in members)
-        answer = Answer(AnswerKind.ERROR, -32000, errors[0].message, errors=errors)
+        answer = Answer(AnswerKind.ERROR, -32000, 'bad value "too many requests"')
         self.assertTrue(VERDICTS.judge_answer(200, answer).limited)
         self.assertFalse(VERDICTS.judge_answer(200, answer, echoes=echoes).limited)
 
@@ -597,25 +596,6 @@ class AnswerTests(SynchronousTestCase):
         self.assertEqual(VERDICTS.judge_answer(500, garbage, text="<h1>header not found</h1>").rule, "bad status")
         self.assertTrue(VERDICTS.judge_answer(403, garbage, text="Rate limit reached").limited)
         self.assertEqual(VERDICTS.judge_answer(429, garbage, text="monthly quota used up").rule, "billing")
-
-    def test_members(self) -> None:
-        """A batch of errors fails only when all of them are the node's; it blames or holds off only when all do."""
-
-        def judge(*codes: int) -> Verdict:
-            errors = tuple(Answer(AnswerKind.ERROR, code, "x") for code in codes)
-            return VERDICTS.judge_answer(200, Answer(AnswerKind.ERROR, codes[0], "x", errors=errors))
-
-        def columns(verdict: Verdict) -> tuple[bool, Blame, bool, bool, bool, bool]:
-            unsupported, limited = verdict.unsupported, verdict.limited
-            return (verdict.retry, verdict.blame, verdict.informative, verdict.not_executed, unsupported, limited)
-
-        self.assertEqual(columns(judge(-32603, -32603)), (True, Blame.FAILURE, True, False, False, False))
-        self.assertEqual(columns(judge(-32603, -32601)), (True, Blame.NONE, True, False, False, False))
-        self.assertEqual(columns(judge(-32601, -32601)), (True, Blame.NONE, True, True, False, False))
-        self.assertEqual(columns(judge(-32029, -32029)), (True, Blame.NONE, False, True, False, True))
-        self.assertEqual(columns(judge(-32029, -32603)), (True, Blame.NONE, True, False, False, False))
-        self.assertIs(judge(-32603, -32602, -32603), ANSWER)
-        self.assertEqual(judge(-32603), VERDICTS.judge_error(-32603, "x"))
 
     def test_opaque(self) -> None:
         """For what is not JSON-RPC only gateway errors and limits are tried elsewhere; nobody is blamed or held off."""

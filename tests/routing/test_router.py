@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -451,10 +452,21 @@ class UnsafeTests(RoutingTestCase):
         self.assertEqual(self.world.blames, [("a", False)])
 
     def test_batch_with_an_unsafe_member(self) -> None:
-        """A batch is as unsafe as its strictest member."""
+        """A batch is as unsafe as its strictest member: that is not sent again, the others are."""
         world = self.make("a b")
-        body = b"[" + call_body("eth_chainId") + b"," + call_body("eth_sendTransaction", request_id=b"2") + b"]"
-        client = world.submit(body=body)
+        sending = call_body("eth_sendTransaction", request_id=b"2")
+        client = world.submit(body=b"[" + call_body("eth_chainId") + b"," + sending + b"]")
+        world.last("a").fail(Fault.DISCONNECTED)
+        self.assertEqual((world.sends, world.last("b").body), ("ab", b"[" + call_body("eth_chainId") + b"]"))
+        world.last("b").answer(b"[" + RESULT + b"]")
+        first, second = json.loads(client.body)
+        self.assertEqual((first, second["id"], second["error"]["code"]), (json.loads(RESULT), 2, -32013))
+        world.check_idle(self)
+
+    def test_batch_of_unsafe_members(self) -> None:
+        """One that has nothing else is not sent again at all."""
+        world = self.make("a b")
+        client = world.submit(body=b"[" + call_body("eth_sendTransaction") + b"]")
         world.last("a").fail(Fault.DISCONNECTED)
         self.assertEqual(world.sends, "a")
         self.assertRefused(client, 502, -32013)
@@ -628,68 +640,6 @@ class AllFailTests(RoutingTestCase):
         world.pass_time(3.1, 0.1)
         world.submit()
         self.assertEqual((world.router.stats.requests, world.router.stats.refusals[503]), (0, 1))
-
-
-class BatchTests(RoutingTestCase):
-    BODY = b"[" + call_body("eth_chainId") + b"," + call_body("eth_getBalance", request_id=b'"b"') + b"]"
-
-    def ask(self, answer: bytes, status: int = 200) -> tuple[World, Client]:
-        world = self.make("a b")
-        client = world.submit(body=self.BODY)
-        world.last("a").answer(answer, status)
-        return world, client
-
-    def member(self, request_id: bytes, code: int, message: bytes = b"x") -> bytes:
-        return b'{"jsonrpc":"2.0","id":%b,"error":{"code":%d,"message":"%b"}}' % (request_id, code, message)
-
-    def test_passes_as_a_unit(self) -> None:
-        """A batch goes to one node, and an answer with any success in it is the answer."""
-        good = b'[{"jsonrpc":"2.0","id":1,"result":"0x1"},' + self.member(b'"b"', -32603) + b"]"
-        world, client = self.ask(good)
-        self.assertEqual((client.body, world.sends, world.blames), (good, "a", []))
-
-    def test_array_failed(self) -> None:
-        """A batch whose array failed is retried whole."""
-        for answer, status in ((b"<html>", 502), (b"[]", 200), (b"", 200), (self.member(b"null", -32603), 200)):
-            world, client = self.ask(answer, status)
-            self.assertEqual(world.sends, "ab", answer)
-            self.assertEqual(world.last("b").body, self.BODY)
-            world.last("b").answer(b'[{"id":1,"result":1},{"id":"b","result":2}]')
-            self.assertEqual(client.said, ["answer"])
-
-    def test_every_member_failed_for_the_nodes_reasons(self) -> None:
-        """So is one of which every member failed for the node's reasons."""
-        world, _ = self.ask(b"[" + self.member(b"1", -32603) + b"," + self.member(b'"b"', -32601) + b"]")
-        self.assertEqual((world.sends, world.blames), ("ab", []))
-        world, _ = self.ask(b"[" + self.member(b"1", -32603) + b"," + self.member(b'"b"', -32603) + b"]")
-        self.assertEqual((world.sends, world.blames), ("ab", [("a", False)]))
-
-    def test_a_member_failed_for_the_clients(self) -> None:
-        """One error that is the client's own makes the answer the client's, wherever it stands."""
-        for codes in ((-32603, -32602), (-32602, -32603)):
-            answer = b"[" + self.member(b"1", codes[0]) + b"," + self.member(b'"b"', codes[1]) + b"]"
-            world, client = self.ask(answer)
-            self.assertEqual((world.sends, client.body, world.blames), ("a", answer, []))
-
-    def test_large(self) -> None:
-        """A large array without an error in it is not read; one that outgrows what is held is streamed."""
-        good = b'[{"id":1,"result":"%b"},{"id":"b","result":1}]' % (b"x" * 20_000)
-        world, client = self.ask(good)
-        self.assertEqual((client.body, world.sends), (good, "a"))
-        for status, said in ((200, ["begin"]), (502, [])):
-            world = self.make("a b")
-            client = world.submit(body=self.BODY)
-            world.last("a").begin(b'[{"id":1,"result":"', status=status)
-            self.assertEqual(client.said, said)
-
-    def test_notifications(self) -> None:
-        """An empty 200, 202 or 204 answers a batch of notifications, and a single one."""
-        for status in (200, 202, 204):
-            for body in (b'[{"method":"eth_chainId"},{"method":"eth_chainId"}]', b'{"method":"eth_chainId"}'):
-                world = self.make("a b")
-                client = world.submit(body=body)
-                world.last("a").answer(b"", status)
-                self.assertEqual((client.said, world.sends), (["answer"], "a"))
 
 
 class NullTests(RoutingTestCase):
