@@ -24,6 +24,7 @@ from evmlb.exchange import Exchange, Session
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Call, InvalidCall, error_body, parse_call
 from evmlb.methods import REFUSED, UNSAFE
+from evmlb.routing.batches import admit, engine_only
 
 if TYPE_CHECKING:
     from evmlb.bridge.bridge import Bridge
@@ -99,13 +100,17 @@ class Calls:
             self._socket.send_text(error_body(error.id, error.code, error.message))
             return
         klass = call.klass
-        if (klass is UNSAFE or klass is REFUSED) and self._is_not_for_nodes(call):
+        is_special = klass is UNSAFE or klass is REFUSED
+        if is_special and call.members is None and self._is_not_for_nodes(call):
             return
         if len(message) > ACCOUNTED_BYTES and not self.reserve(len(message)):
             self._refuse(call, errors.OVER_MEMORY)
             return
         upgrade = self._upgrade
         exchange = Exchange(self, call, message, upgrade.client, self._now())
+        if is_special and call.members is not None and not admit(exchange, _not_in_a_batch):
+            self.refuse(exchange, errors.METHOD_REFUSED)
+            return
         exchange.forwarded_for = upgrade.forwarded_for
         exchange.headers = upgrade.headers
         if not call.id and call.members is None:
@@ -133,8 +138,6 @@ class Calls:
             if self._client is None:
                 self._client = Client(self._socket, self._hub, self._bridge.config.max_subscriptions)
             self._client.take(call)
-        elif call.members is not None and any(member.method in SUBSCRIBING for member in call.members):
-            self._refuse(call, _BATCHED)
         else:
             return False
         return True
@@ -220,6 +223,11 @@ class Calls:
     def release(self, size: int) -> None:
         """Give it back."""
         self._bridge.memory.give_back(self._upgrade.client, size)
+
+
+def _not_in_a_batch(member: Call) -> Refusal | None:
+    """The refusal of a member of a batch that goes to no node."""
+    return _BATCHED if member.method in SUBSCRIBING else engine_only(member)
 
 
 class LongAnswer:

@@ -28,7 +28,7 @@ from evmlb.front.asking import Page, asked, asker, foreign, refused_upgrade, wit
 from evmlb.front.reading import ACCOUNTED_BYTES, Need, RequestReader, new_head
 from evmlb.jsonrpc import Call, InvalidCall, parse_call
 from evmlb.methods import FAST, REFUSED, UNSAFE
-from evmlb.routing import Router
+from evmlb.routing import Router, admit
 from evmlb.wire.http1 import END_OF_HEAD, RequestHead, request_heads
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ class Lane(AnsweringSide):
             self._front.trace(router, exchange)
         self._router = router
         self._exchange = exchange
-        if exchange.klass is REFUSED:
+        if exchange.klass is REFUSED and not admit(exchange):
             self.refuse(exchange, errors.METHOD_REFUSED)
         else:
             router.submit(exchange)

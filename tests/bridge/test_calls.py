@@ -141,11 +141,29 @@ class Refused(CallsCase):
         """The engine's methods are refused as by HTTP, also in a batch, and not answered where there is no id."""
         self.guest.say(call("engine_newPayloadV1", b'"x"'))
         self.assertEqual(self.error()[:2], ("x", -32601))
-        self.guest.say(b"[%b,%b]" % (call(), call("engine_newPayloadV1", b"2")))
+        self.guest.say(b"[%b,%b]" % (call("engine_newPayloadV1"), call("engine_newPayloadV1", b"2")))
         [answers] = self.guest.answers()
-        self.assertEqual([answer["id"] for answer in answers], [1, 2])
+        self.assertEqual([(answer["id"], answer["error"]["code"]) for answer in answers], [(1, -32601), (2, -32601)])
         self.guest.say(call("engine_newPayloadV1", b""))
         self.assertEqual((self.guest.take(), self.sent), (b"", []))
+
+    def test_bad_members(self) -> None:
+        """In a batch each member that is no call, or not for nodes, is refused by itself; the good one is answered."""
+        for other, answer in (
+            (b"1", (None, -32600)),
+            (b'{"id":2,"method":5}', (2, -32600)),
+            (call("engine_newPayloadV1", b"2"), (2, -32601)),
+        ):
+            self.guest.say(b"[%b,%b]" % (call(), other))
+            self.assertEqual(self.sent[-1].body, b"[%b]" % call())
+            self.sent[-1].answer(b'[{"jsonrpc":"2.0","id":1,"result":"0x1"}]')
+            [[good, bad]] = self.guest.answers()
+            self.assertEqual(
+                (good, bad["id"], bad["error"]["code"]), ({"jsonrpc": "2.0", "id": 1, "result": "0x1"}, *answer)
+            )
+        self.guest.say(b"[1,2,3]")
+        [answers] = self.guest.answers()
+        self.assertEqual([(answer["id"], answer["error"]["code"]) for answer in answers], [(None, -32600)] * 3)
 
     def test_nobody_answers(self) -> None:
         """Errors of our own have the call's id, and the same code and words as by HTTP."""
@@ -233,6 +251,15 @@ class Memory(CallsCase):
     @left.setter
     def left(self, size: int) -> None:
         self.world.front.memory.left = size
+
+    def test_bad_members(self) -> None:
+        """What a batch that is sent in part takes is given back whole."""
+        before = self.left
+        body = b"[%b,1]" % call(params=b'["%b"]' % (b"x" * 5000))
+        self.guest.say(body)
+        self.assertEqual(self.left, before - len(body))
+        self.sent[-1].answer(b'[{"jsonrpc":"2.0","id":1,"result":"0x1"}]')
+        self.assertEqual((len(self.guest.answers()), self.left), (1, before))
 
     def test_under_way(self) -> None:
         """A larger message counts until it is answered, well or badly; one for which there is no room is refused."""

@@ -160,14 +160,54 @@ class CommonTests(LaneTestCase):
         self.assertEqual(visitor.reply.status, 204)
 
     def test_refused_method(self) -> None:
-        """engine_* is refused with -32601 and never sent, alone or in a batch."""
+        """engine_* is refused with -32601 and never sent, alone or in a batch of its like."""
         visitor = self.make()
-        for body in (b'{"id":1,"method":"engine_x"}', b'[{"id":1,"method":"engine_x"},%b]' % BALANCE):
+        for body in (b'{"id":1,"method":"engine_x"}', b'[{"id":1,"method":"engine_x"},1]'):
             visitor.send(post(body))
             self.assertIn(b"-32601", visitor.reply.body)
             visitor.send(post(body, ORIGIN, JSON_TYPE))
             self.assertIn(b"-32601", visitor.reply.body)
         self.assertEqual(self.world.sends, "")
+
+    def test_bad_members(self) -> None:
+        """In a batch each member that is no call, or not for nodes, is refused by itself; the good one is answered."""
+        visitor = self.make()
+        for other, answer in (
+            (b"1", (None, -32600)),
+            (b'{"id":2,"method":null}', (2, -32600)),
+            (b'{"id":2,"method":"engine_x"}', (2, -32601)),
+        ):
+            visitor.send(post(b"[%b,%b]" % (BALANCE, other)))
+            sent = self.world.spies["a"].last
+            self.assertEqual(sent.body, b"[%b]" % BALANCE)
+            sent.answer(b"[%b]" % RESULT)
+            good, bad = json.loads(visitor.reply.body)
+            self.assertEqual((good, bad["id"], bad["error"]["code"]), (json.loads(RESULT), *answer))
+        visitor.send(post(b"[1,2,3]"))
+        reply = visitor.reply
+        answers = [(answer["id"], answer["error"]["code"]) for answer in json.loads(reply.body)]
+        self.assertEqual((reply.status, answers), (200, [(None, -32600)] * 3))
+
+    def test_a_member_is_asked_again(self) -> None:
+        """A member that one node fails is answered by another, in one array with the others; streamed, too."""
+        visitor = self.make()
+        second = b'{"jsonrpc":"2.0","id":2,"result":"0x2"}'
+        for large in (False, True):
+            visitor.send(post(b"[%b,%b]" % (BALANCE, BALANCE.replace(b'"id":1', b'"id":2'))))
+            first = self.world.spies[self.world.sends[-1]].last
+            first.answer(
+                b'[{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"missing trie node"}},%b]' % second
+            )
+            rest = self.world.spies[self.world.sends[-1]].last
+            self.assertEqual((rest is first, rest.body), (False, b"[%b]" % BALANCE))
+            if large:
+                rest.begin(b"[" + RESULT[:20], length=len(RESULT) + 2)
+                rest.sink.streamed(RESULT[20:] + b"]")
+                rest.sink.ended()
+            else:
+                rest.answer(b"[%b]" % RESULT)
+            answers = sorted(json.loads(visitor.reply.body), key=lambda answer: answer["id"])
+            self.assertEqual(answers, [json.loads(RESULT), json.loads(second)])
 
     def test_not_json(self) -> None:
         """Bodies that are no JSON-RPC get 400 and the right code; the connection stays."""
