@@ -27,6 +27,13 @@ class NodeWentDown(NodeEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStaysDown(NodeEvent):
+    """The node is still out, for another reason than was told before."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCameUp(NodeEvent):
     """The node may serve again."""
 
@@ -57,9 +64,14 @@ class NodeCaughtUp(NodeEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRateLimited(NodeEvent):
-    """The node says that it is asked too often, and is held off. ``told``: it said itself for how long."""
+    """The node says that it is asked too often, and is held off.
+
+    ``told``: it said itself for how long. ``seconds``: until it is asked again. ``words``: what it said.
+    """
 
     told: bool
+    seconds: float = 0.0
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +121,22 @@ class ChainIdDisputed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderChanged:
-    """Who serves, or in what order, changed. ``tier`` None: nobody serves, and ``reason`` says why."""
+    """Who serves, or in what order, changed. ``tier`` None: nobody serves, and ``reason`` says why of each node.
+
+    ``reordered``: the same nodes in the same tiers, in another sequence.
+    """
 
     network: str
     tier: Role | None
     nodes: tuple[str, ...]
     reason: str
     degraded: bool = False
+    reordered: bool = False
 
 
 Event = (
     NodeWentDown
+    | NodeStaysDown
     | NodeCameUp
     | NodeBecameSuspect
     | NodeFellBehind

@@ -30,6 +30,7 @@ from evmlb.policy.forks import Forks
 from evmlb.policy.heads import CLOCK_SKEW_SECONDS, Heads, is_proof, seconds_ahead
 from evmlb.policy.recent import RecentBlocks
 from evmlb.policy.selection import select
+from evmlb.policy.states import NodeState, state_of
 
 __all__ = ["Network", "Node", "Order", "Place", "Poll"]
 
@@ -42,12 +43,13 @@ long, good polls count in their place: or a node would never come back to client
 class Place:
     """One node's place in the order and why. ``rank`` 0 is the first asked; ``None``: it may not serve.
 
-    ``reason`` is one plain clause.
+    ``reason`` is one plain clause, ``state`` the word for it.
     """
 
     node: Node
     rank: int | None
     reason: str
+    state: NodeState = NodeState.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +298,10 @@ class Network:
         node.record_unsupported(method, now)
         return ()
 
-    def record_limited(self, node: Node, retry_after_seconds: float | None, now: float) -> Events:
-        """The node said that it is asked too often; ``retry_after_seconds``: until when, if it said so."""
-        node.limit.record_limited(now, retry_after_seconds)
+    def record_limited(self, node: Node, retry_after_seconds: float | None, now: float, words: str = "") -> Events:
+        """The node said in ``words`` that it is asked too often; ``retry_after_seconds``: for how long, if it did."""
+        if node.limit.record_limited(now, retry_after_seconds):
+            node.limit_words = words
         self._note_round()
         return self._settle(node, now)
 
@@ -373,15 +376,15 @@ class Network:
                 changed = True
                 events += concerned.adopt(candidate, self.name, self.chain_id)
         if changed:
-            events += self._reorder()
-        return events + self._first_round_events()
+            events += self._reorder(now)
+        return events + self._first_round_events(now)
 
-    def _first_round_events(self) -> Events:
+    def _first_round_events(self, now: float) -> Events:
         """Tell once when all nodes have been asked and nobody serves: that an order never came is no change of it."""
         if self._told_order or not self.rounds_complete:
             return ()
         self._told_order = True
-        reason = self.order.refusal or ""
+        reason = self._why_nobody(now)
         return () if self.order.candidates else (OrderChanged(network=self.name, tier=None, nodes=(), reason=reason),)
 
     def _shake(self) -> bool:
@@ -434,7 +437,7 @@ class Network:
         self._told_dispute = disputed
         return (ChainIdDisputed(network=self.name, chain_ids=disputed),) if disputed else ()
 
-    def _reorder(self) -> Events:
+    def _reorder(self, now: float) -> Events:
         before = self.order
         candidates = [node.candidate for node in self.nodes]
         self._selection = select(candidates, self.config, self._selection.paths, dispute=self._dispute())
@@ -443,10 +446,38 @@ class Network:
         if (order.candidates, order.tier, order.degraded) == (before.candidates, before.tier, before.degraded):
             return ()
         self._told_order = True
+        is_sequence = (
+            set(order.candidates) == set(before.candidates)
+            and set(order.serving) == set(before.serving)
+            and (order.tier, order.degraded) == (before.tier, before.degraded)
+        )
         first = order.candidates[0] if order.candidates else None
-        reason = order.places[first.index].reason if first is not None else order.refusal or ""
-        names = tuple(node.name for node in order.candidates)
-        return (OrderChanged(network=self.name, tier=order.tier, nodes=names, reason=reason, degraded=order.degraded),)
+        return (
+            OrderChanged(
+                network=self.name,
+                tier=order.tier,
+                nodes=tuple(node.name for node in order.candidates),
+                reason=order.places[first.index].reason if first is not None else self._why_nobody(now),
+                degraded=order.degraded,
+                reordered=is_sequence,
+            ),
+        )
+
+    def _why_nobody(self, now: float) -> str:
+        """Why nobody serves, for operators: a reason of each node, with its figures."""
+        if self._verdict.disputed:
+            return self._dispute() or ""
+        return "; ".join(f"{place.node.name} {_told(place, now)}" for place in self.order.places)
+
+    def _place(self, node: Node, rank: int | None) -> Place:
+        index, selection = node.index, self._selection
+        state = state_of(
+            node.candidate,
+            serves=index in selection.serving,
+            reserve=index in selection.reserve,
+            limit_blocks=node.limit_blocks,
+        )
+        return Place(node, rank, selection.reasons[index], state)
 
     def _dispute(self) -> str | None:
         if not self._verdict.disputed:
@@ -460,7 +491,7 @@ class Network:
         serving = tuple(nodes[i] for i in selection.serving)
         reserve = tuple(nodes[i] for i in selection.reserve)
         ranks = {index: place for place, index in enumerate((*selection.serving, *selection.reserve))}
-        places = tuple(Place(n, ranks.get(n.index), selection.reasons[n.index]) for n in nodes)
+        places = tuple(self._place(node, ranks.get(node.index)) for node in nodes)
         return Order(
             serving=serving,
             reserve=reserve,
@@ -474,3 +505,11 @@ class Network:
             rate_limited=selection.rate_limited,
             last_resort=tuple(nodes[i] for i in selection.last_resort if i not in ranks),
         )
+
+
+def _told(place: Place, now: float) -> str:
+    """A node's reason, with the time that is left where it is held off."""
+    if place.state is not NodeState.LIMITED:
+        return place.reason
+    left = f"limited, {place.node.limit.seconds_left(now):.0f} s left"
+    return f"{left} ({place.node.limit_words})" if place.node.limit_words else left

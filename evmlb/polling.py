@@ -286,7 +286,8 @@ class NodePoller:
     def _note_limit(self, error: Exception) -> None:
         """The node is not to be asked for a while: neither a good poll nor a bad one."""
         self.outcomes[Fault.RATE_LIMITED.value] += 1
-        self._publish(self._network.record_limited(self._node, self._retry_after(error), self._now()))
+        _, words = self._describe(error)
+        self._publish(self._network.record_limited(self._node, self._retry_after(error), self._now(), words))
 
     def _count_success(self, now: float) -> None:
         """A success resets the breaker's counts. Of an open one, only a trial's is of interest."""

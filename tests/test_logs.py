@@ -35,6 +35,7 @@ from evmlb.events import (
     NodeLimitLifted,
     NodeOnWrongChain,
     NodeRateLimited,
+    NodeStaysDown,
     NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
@@ -44,7 +45,7 @@ from evmlb.logs.hosts import _installation
 from evmlb.logs.limit import RateLimit
 from tests.support import config, run_property
 
-LINE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(ERROR|INFO|DEBUG|TRACE)\] (.*)\n")
+LINE = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d \[(ERROR|WARNING|INFO|DEBUG|TRACE)\] (.*)\n")
 
 
 class Book:
@@ -87,7 +88,7 @@ class TextTests(SynchronousTestCase):
         for name in ("critical", "error", "warn", "info", "debug"):
             getattr(book.log, name)(name)
         book.log.debug("trace", trace=True)
-        expected = ["ERROR critical", "ERROR error", "INFO warn", "INFO info", "DEBUG debug", "TRACE trace"]
+        expected = ["ERROR critical", "ERROR error", "WARNING warn", "INFO info", "DEBUG debug", "TRACE trace"]
         self.assertEqual(book.lines, expected)
 
     def test_filter(self) -> None:
@@ -204,7 +205,7 @@ class JsonTests(SynchronousTestCase):
         values = {"network": "net", "count": 3, "share": 0.5, "on": True, "none": None, "many": (1, "b")}
         event = {"log_time": 1_764_000_000.25, "log_level": TwistedLevel.warn, "log_namespace": "evmlb.x"}
         book.observer({**event, "log_format": "{network} has {count}", "log_key": "k", **values})
-        head = {"time": "2025-11-24T16:00:00.250Z", "level": "INFO", "text": "net has 3", "logger": "evmlb.x"}
+        head = {"time": "2025-11-24T16:00:00.250Z", "level": "WARNING", "text": "net has 3", "logger": "evmlb.x"}
         self.assertEqual(book.objects, [{**head, **values, "many": [1, "b"]}])
 
     def test_values_of_every_kind(self) -> None:
@@ -401,17 +402,17 @@ class EventLogTests(SynchronousTestCase):
         """Every event has its words and its level."""
         ids: dict[str, Any] = {"network": "net", "node": "a"}
         cases: list[tuple[Event, str]] = [
-            (NodeWentDown(**ids, reason="polls fail: x"), "INFO net: node a is out: polls fail: x"),
+            (NodeWentDown(**ids, reason="polls fail: x"), "WARNING net: node a is out: polls fail: x"),
             (NodeCameUp(**ids, reason="answers polls"), "INFO net: node a is in: answers polls"),
             (NodeBecameSuspect(**ids, reason="x"), "DEBUG net: node a is asked last for now: x"),
             (
                 NodeFellBehind(**ids, lag_blocks=9, limit_blocks=5),
-                "INFO net: node a fell behind: 9 blocks behind (limit 5)",
+                "WARNING net: node a fell behind: 9 blocks behind (limit 5)",
             ),
             (NodeCaughtUp(**ids, lag_blocks=1), "INFO net: node a caught up: 1 block behind"),
             (
                 NodeHeadDoubted(**ids, number=99, chainhead=10),
-                "INFO net: node a reports block 99 where 10 is known, more than time allows: "
+                "WARNING net: node a reports block 99 where 10 is known, more than time allows: "
                 "it does not count until it is confirmed",
             ),
             (
@@ -420,16 +421,17 @@ class EventLogTests(SynchronousTestCase):
             ),
             (
                 NodeHeadDoubted(**ids, number=99, chainhead=None),
-                "INFO net: node a reports block 99 where none is known, more than time allows: "
+                "WARNING net: node a reports block 99 where none is known, more than time allows: "
                 "it does not count until it is confirmed",
             ),
+            (NodeStaysDown(**ids, reason="y"), "WARNING net: node a is still out: y"),
             (
-                NodeRateLimited(**ids, told=True),
-                "INFO net: node a is asked too often by its own word: held off as long as it said",
+                NodeRateLimited(**ids, told=True, seconds=29.6, words="HTTP 429"),
+                "WARNING net: node a says that it is asked too often (HTTP 429): held off for 30 s, as it said",
             ),
             (
-                NodeRateLimited(**ids, told=False),
-                "INFO net: node a is asked too often by its own word: held off until it answers a probe",
+                NodeRateLimited(**ids, told=False, seconds=1.0),
+                "WARNING net: node a says that it is asked too often: held off for 1 s, then it is tried",
             ),
             (NodeLimitLifted(**ids), "INFO net: node a takes requests again"),
             (
@@ -438,13 +440,13 @@ class EventLogTests(SynchronousTestCase):
             ),
             (
                 NodeTimeAhead(**ids, seconds=61.4),
-                "INFO net: node a shows a block that is 61 s ahead of this machine's clock: one of the two is off",
+                "WARNING net: node a shows a block that is 61 s ahead of this machine's clock: one of the two is off",
             ),
             (ChainheadMoved(network="net", number=6, previous=5), "DEBUG net: the chainhead is 6"),
-            (ChainheadMoved(network="net", number=5, previous=6), "INFO net: the chainhead came down from 6 to 5"),
+            (ChainheadMoved(network="net", number=5, previous=6), "WARNING net: the chainhead came down from 6 to 5"),
             (
                 ChainheadMoved(network="net", number=None, previous=6),
-                "INFO net: the chainhead is lost, no node's head counts (it was 6)",
+                "WARNING net: the chainhead is lost, no node's head counts (it was 6)",
             ),
             (
                 ChainIdDisputed(network="net", chain_ids=(1, 5)),
@@ -455,8 +457,12 @@ class EventLogTests(SynchronousTestCase):
                 "INFO net: local nodes serve, first first: a, b (best: 1 ms)",
             ),
             (
+                OrderChanged(network="net", tier=Role.LOCAL, nodes=("b", "a"), reason="best: 1 ms", reordered=True),
+                "DEBUG net: local nodes serve in another sequence: b, a (best: 1 ms)",
+            ),
+            (
                 OrderChanged(network="net", tier=Role.LOCAL, nodes=("a",), reason="nearest", degraded=True),
-                "INFO net: no node is in range, the nearest serve: a (nearest)",
+                "WARNING net: no node is in range, the nearest serve: a (nearest)",
             ),
             (
                 OrderChanged(network="net", tier=None, nodes=(), reason="no local node is reachable"),
@@ -488,11 +494,28 @@ class EventLogTests(SynchronousTestCase):
         self.assertEqual(
             book.lines,
             [
-                "INFO net: node a is out: r",
+                "WARNING net: node a is out: r",
                 "INFO net: node a is in: r",
-                "INFO net: node a is out: r (18 more like this suppressed)",
+                "WARNING net: node a is out: r (18 more like this suppressed)",
             ],
         )
+
+    def test_who_serves_at_once(self) -> None:
+        """A sequence that flips does not hold back that other nodes serve now; the same nodes again are held back."""
+        flips = [
+            OrderChanged(network="net", tier=Role.LOCAL, nodes=nodes, reason="r", reordered=True)
+            for nodes in (("a", "b"), ("b", "a")) * 5
+        ]
+        fewer = OrderChanged(network="net", tier=Role.LOCAL, nodes=("b",), reason="r")
+        nobody = OrderChanged(network="net", tier=None, nodes=(), reason="a HTTP 500; b silent")
+        book = self.tell(*flips, fewer, *flips, nobody, fewer, log_level=LogLevel.INFO)
+        self.assertEqual(
+            book.lines,
+            ["INFO net: local nodes serve, first first: b (r)", "ERROR net: nobody serves: a HTTP 500; b silent"],
+        )
+        book.now = 10.0
+        book.observer.sweep()
+        self.assertEqual(book.lines[-1], "INFO net: local nodes serve, first first: b (r)")
 
     def test_nodes_do_not_silence_each_other(self) -> None:
         """The limit is per network, node and kind."""

@@ -28,6 +28,7 @@ from evmlb.events import (
     NodeLimitLifted,
     NodeOnWrongChain,
     NodeRateLimited,
+    NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
 )
@@ -35,6 +36,7 @@ from evmlb.methods import KNOWN, MethodClass
 from evmlb.metrics import LoopLag, Metrics, MetricsSource, process
 from evmlb.metrics.families import FAMILIES
 from evmlb.metrics.numbers import NODE_CHANGES
+from evmlb.metrics.own import USUAL_OUTCOMES
 from evmlb.metrics.page import SLICE_SAMPLES
 from evmlb.metrics.remedies import MAX_METHODS
 from evmlb.network import Network
@@ -350,13 +352,30 @@ class OwnTests(SynchronousTestCase):
         world = World(*nodes_of("a"))
         world.stats.answered[0][MethodClass.SLOW] += 3
         world.stats.failed[0, MethodClass.UNSAFE, "client_left"] += 2
-        expected = {
-            ("fast", "net", "a", "answered"): 0,
+        world.stats.failed[0, MethodClass.FAST, "timed_out"] += 1
+        classes = ("fast", "slow", "unsafe")
+        expected = {(klass, "net", "a", outcome): 0 for klass in classes for outcome in ("answered", *USUAL_OUTCOMES)}
+        expected |= {
             ("slow", "net", "a", "answered"): 3,
-            ("unsafe", "net", "a", "answered"): 0,
             ("unsafe", "net", "a", "client_left"): 2,
+            ("fast", "net", "a", "timed_out"): 1,
         }
         self.assertEqual(world.values("evmlb_attempts_total"), expected)
+
+    def test_states(self) -> None:
+        """Each node is in one state, the same as on the page; who may be asked is usable, who answers serves."""
+        world = World(*nodes_of("a b", fallback="f"), switch_to_fallback_enabled=True)
+        for node in world.network.nodes[1:]:
+            poll = Poll(number=100, latency_seconds=0.01, started_at=0.0, chain_id=1)
+            world.network.observe_poll(node, poll, 0.0)
+        found = {labels: on for labels, on in world.values("evmlb_node_state").items() if on}
+        expected = {("net", "a", "unknown"): 1, ("net", "b", "serving"): 1, ("net", "f", "reserve"): 1}
+        self.assertEqual(found, expected)
+        self.assertEqual(world.values("evmlb_node_usable"), {("net", "a"): 0, ("net", "b"): 1, ("net", "f"): 1})
+        self.assertEqual(world.values("evmlb_node_serving"), {("net", "a"): 0, ("net", "b"): 1, ("net", "f"): 0})
+        world.network.record_limited(world.network.nodes[2], 9.0, 0.0)
+        self.assertEqual(world.values("evmlb_node_usable")["net", "f"], 0)
+        self.assertEqual(world.values("evmlb_node_state")["net", "f", "limited"], 1)
 
     def test_numbers_of_a_network(self) -> None:
         """What is under way, waits, was refused and tried again."""
@@ -366,7 +385,10 @@ class OwnTests(SynchronousTestCase):
         self.assertEqual(world.values("evmlb_requests_in_flight"), {("net",): 5})
         self.assertEqual(world.values("evmlb_requests_queued"), {("net",): 2})
         self.assertEqual(world.values("evmlb_failovers_total"), {("net",): 3})
-        self.assertEqual(world.values("evmlb_refusals_total"), {("net", "503"): 4})
+        self.assertEqual(
+            world.values("evmlb_refusals_total"),
+            {**{("net", status): 0 for status in ("429", "502", "504")}, ("net", "503"): 4},
+        )
 
     def test_chainhead_and_its_age(self) -> None:
         """There once it is known; its age grows while it stands still."""
@@ -435,6 +457,8 @@ class OwnTests(SynchronousTestCase):
                 NodeOnWrongChain(**ids, chain_id=5, expected=1),
                 NodeRateLimited(**ids, told=True),
                 NodeLimitLifted(**ids),
+                NodeTimeAhead(**ids, seconds=60.0),
+                OrderChanged(network="net", tier=Role.LOCAL, nodes=("b", "a"), reason="r", reordered=True),
                 OrderChanged(network="net", tier=Role.LOCAL, nodes=("a",), reason="r"),
                 ChainIdDisputed(network="net", chain_ids=(1, 5)),
                 ChainheadMoved(network="net", number=5, previous=None),
@@ -444,8 +468,9 @@ class OwnTests(SynchronousTestCase):
             )
         )
         self.assertEqual(world.values("evmlb_node_changes_total"), dict.fromkeys(changes, 1))
-        self.assertEqual(len(changes), 9)
-        self.assertEqual(world.values("evmlb_order_changes_total"), {("net",): 1})
+        self.assertEqual(len(changes), 10)
+        self.assertEqual(world.values("evmlb_order_changes_total"), {("net",): 2})
+        self.assertEqual(world.values("evmlb_reorders_total"), {("net",): 1})
         self.assertEqual(world.values("evmlb_chain_id_disputes_total"), {("net",): 1})
         self.assertEqual(world.values("evmlb_chainhead_drops_total"), {("net",): 2})
 

@@ -21,6 +21,7 @@ from evmlb.events import (
     NodeFellBehind,
     NodeHeadDoubted,
     NodeOnWrongChain,
+    NodeStaysDown,
     NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
@@ -92,7 +93,7 @@ class StartTests(SynchronousTestCase):
         world.fail_poll("b")
         [told] = world.told(OrderChanged)
         self.assertEqual((told.tier, told.nodes), (None, ()))
-        self.assertIn("No valid endpoint available for network eth", told.reason)
+        self.assertEqual(told.reason, "a its first poll failed: refused; b its first poll failed: refused")
         world.fail_poll("a")
         world.fail_poll("b")
         self.assertEqual(world.told(OrderChanged), [])
@@ -423,6 +424,49 @@ class OtherBlocksTests(SynchronousTestCase):
         world.now += 15
         world.poll("c", 120)
         self.assertEqual(world.order, "|")
+
+
+class ReasonTests(SynchronousTestCase):
+    """What is told of nodes that are out, and of nobody serving."""
+
+    def test_another_reason(self) -> None:
+        """While a node is out, another reason is told, and the same with other figures is not."""
+        world = World("a b")
+        world.poll_all()
+        for reason in ("refused", "refused", "HTTP 500 after 3 ms", "HTTP 502 after 4 ms", "refused"):
+            world.now += 1
+            world.take(world.network.observe_poll_failure(world.nodes["a"], reason, world.now, final=True))
+        told = [event.reason for event in world.told(NodeStaysDown)]
+        self.assertEqual(told, ["polls fail: HTTP 500 after 3 ms", "polls fail: refused"])
+
+    def test_nobody(self) -> None:
+        """Where nobody serves, each node has its own reason, with its figures."""
+        world = World("a b c")
+        world.poll_all()
+        for _ in range(2):
+            world.fail_poll("a")
+        world.poll("b", chain_id=7)
+        world.take(world.network.record_limited(world.nodes["c"], 9.0, world.now, "HTTP 429"))
+        told = world.told(OrderChanged)[-1]
+        self.assertEqual(told.nodes, ())
+        wanted = "a polls fail: refused; b serves chain 7 instead of 1; c limited, 9 s left (HTTP 429)"
+        self.assertEqual(told.reason, wanted)
+        self.assertIn(
+            "the only node that could serve is rate limited; 2 others cannot", world.network.order.refusal or ""
+        )
+
+    def test_sequence(self) -> None:
+        """Another sequence of the same nodes is told apart from other nodes."""
+        world = World("a b", load_balance_priority=(Criterion.LATENCY,))
+        world.poll_all()
+        world.told(OrderChanged)
+        for _ in range(20):
+            world.poll("a", ms=50)
+            world.poll("b", ms=1)
+        self.assertEqual([(event.nodes, event.reordered) for event in world.told(OrderChanged)], [(("b", "a"), True)])
+        for _ in range(2):
+            world.fail_poll("a")
+        self.assertEqual([event.reordered for event in world.told(OrderChanged)][-1:], [False])
 
 
 class ClockTests(SynchronousTestCase):

@@ -51,15 +51,23 @@ def network_facts(view: NetworkView, now: float) -> dict[str, Any]:
         "hedges": view.stats.hedges,
         "shed": view.stats.shed,
         "nodes": [
-            _node_facts(place, polls, now) for place, polls in zip(order.places, view.poll_outcomes, strict=True)
+            _node_facts(network, place, polls, now)
+            for place, polls in zip(order.places, view.poll_outcomes, strict=True)
         ],
     }
     safe: dict[str, Any] = _safe(facts)
     return safe
 
 
-def _node_facts(place: Place, polls: Counter[str], now: float) -> dict[str, Any]:
-    return {**facts_of(place.node, now), "rank": place.rank, "reason": place.reason, "polls": dict(polls)}
+def _node_facts(network: Network, place: Place, polls: Counter[str], now: float) -> dict[str, Any]:
+    return {
+        **facts_of(place.node, now),
+        "lag_blocks": place.node.lag_at(network.chainhead, network.chain_id),
+        "state": place.state.value,
+        "rank": place.rank,
+        "reason": place.reason,
+        "polls": dict(polls),
+    }
 
 
 def _safe(value: Any) -> Any:

@@ -49,9 +49,10 @@ class WhenNoneInRange(enum.Enum):
 
 
 class LogLevel(enum.Enum):
-    """The original's levels; TRACE shows client addresses."""
+    """The original's levels, and WARNING; TRACE shows client addresses."""
 
     ERROR = "ERROR"
+    WARNING = "WARNING"
     INFO = "INFO"
     DEBUG = "DEBUG"
     TRACE = "TRACE"

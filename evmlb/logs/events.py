@@ -24,6 +24,7 @@ from evmlb.events import (
     NodeLimitLifted,
     NodeOnWrongChain,
     NodeRateLimited,
+    NodeStaysDown,
     NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
@@ -51,6 +52,10 @@ class EventLog:
         self._tell(LogLevel.warn, event, "use", "{network}: node {node} is out: {reason}", reason=event.reason)
 
     @tell.register
+    def _stays_down(self, event: NodeStaysDown) -> None:
+        self._tell(LogLevel.warn, event, "use", "{network}: node {node} is still out: {reason}", reason=event.reason)
+
+    @tell.register
     def _came_up(self, event: NodeCameUp) -> None:
         self._tell(LogLevel.info, event, "use", "{network}: node {node} is in: {reason}", reason=event.reason)
 
@@ -67,9 +72,10 @@ class EventLog:
 
     @tell.register
     def _rate_limited(self, event: NodeRateLimited) -> None:
-        until = "as long as it said" if event.told else "until it answers a probe"
-        text = "{network}: node {node} is asked too often by its own word: held off " + until
-        self._tell(LogLevel.warn, event, "limit", text, told=event.told)
+        until = "{seconds:.0f} s, as it said" if event.told else "{seconds:.0f} s, then it is tried"
+        said = " ({words})" if event.words else ""
+        text = "{network}: node {node} says that it is asked too often" + said + ": held off for " + until
+        self._tell(LogLevel.warn, event, "limit", text, told=event.told, seconds=event.seconds, words=event.words)
 
     @tell.register
     def _limit_lifted(self, event: NodeLimitLifted) -> None:
@@ -117,8 +123,10 @@ class EventLog:
     @tell.register
     def _order(self, event: OrderChanged) -> None:
         level, text = _order_words(event)
+        # who serves is told at once, and again and again only for the same nodes: so they are part of the key
+        kind = "sequence" if event.reordered else f"{event.tier} {sorted(event.nodes)}"
         values: dict[str, Any] = {"tier": event.tier and event.tier.value, "nodes": list(event.nodes)}
-        self._tell(level, event, "order", text, names=", ".join(event.nodes), reason=event.reason, **values)
+        self._tell(level, event, "order", text, kind=kind, names=", ".join(event.nodes), reason=event.reason, **values)
 
     def _tell(self, level: Any, event: Event, topic: str, text: str, *, kind: str = "", **values: Any) -> None:
         node: str | None = getattr(event, "node", None)
@@ -151,6 +159,8 @@ def _chainhead_words(event: ChainheadMoved) -> tuple[Any, str, str]:
 def _order_words(event: OrderChanged) -> tuple[Any, str]:
     if not event.nodes:
         return LogLevel.error, "{network}: nobody serves: {reason}"
+    if event.reordered:
+        return LogLevel.debug, "{network}: {tier} nodes serve in another sequence: {names} ({reason})"
     if event.degraded:
         return LogLevel.warn, "{network}: no node is in range, the nearest serve: {names} ({reason})"
     return LogLevel.info, "{network}: {tier} nodes serve, first first: {names} ({reason})"

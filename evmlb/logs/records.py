@@ -1,14 +1,14 @@
 """From an event of twisted.logger to a record, and from a record to lines.
 
-The levels are the original's, made of twisted.logger's:
+The levels are the original's, and WARNING, made of twisted.logger's:
 
-=================  =====  ==========================================================
-critical, error    ERROR  requests are refused, or somebody must mend something
-warn               INFO   worth knowing, but the service goes on: no error
-info               INFO   who serves, and why
-debug              DEBUG  each head, each suspicion
-debug, trace=True  TRACE  shows client addresses
-=================  =====  ==========================================================
+=================  =======  ==========================================================
+critical, error    ERROR    requests are refused, or somebody must mend something
+warn               WARNING  worth knowing, but the service goes on: no error
+info               INFO     who serves, and why
+debug              DEBUG    each head, each suspicion
+debug, trace=True  TRACE    shows client addresses
+=================  =======  ==========================================================
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RANKS = {level: rank for rank, level in enumerate(LogLevel)}
 _LEVELS = {
     TwistedLevel.critical: LogLevel.ERROR,
     TwistedLevel.error: LogLevel.ERROR,
-    TwistedLevel.warn: LogLevel.INFO,
+    TwistedLevel.warn: LogLevel.WARNING,
     TwistedLevel.info: LogLevel.INFO,
     TwistedLevel.debug: LogLevel.DEBUG,
 }

@@ -23,6 +23,7 @@ from evmlb.events import (
     NodeLimitLifted,
     NodeOnWrongChain,
     NodeRateLimited,
+    NodeTimeAhead,
     NodeWentDown,
     OrderChanged,
 )
@@ -42,6 +43,7 @@ NODE_CHANGES: dict[type[Event], str] = {
     NodeOnWrongChain: "on_wrong_chain",
     NodeRateLimited: "rate_limited",
     NodeLimitLifted: "limit_lifted",
+    NodeTimeAhead: "time_ahead",
 }
 """The events of one node, as they are called in a label."""
 
@@ -209,6 +211,7 @@ class Numbers:
         self.loop_lag = loop_lag
         self.started_at = time.time()
         self.order_changes: Counter[str] = Counter()
+        self.reorders: Counter[str] = Counter()
         self.chainhead_drops: Counter[str] = Counter()
         self.disputes: Counter[str] = Counter()
         self.node_changes: Counter[tuple[str, str, str]] = Counter()
@@ -223,6 +226,7 @@ class Numbers:
     @count.register
     def _count_order(self, event: OrderChanged) -> None:
         self.order_changes[event.network] += 1
+        self.reorders[event.network] += event.reordered
 
     @count.register
     def _count_dispute(self, event: ChainIdDisputed) -> None:

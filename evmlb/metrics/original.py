@@ -45,12 +45,7 @@ and here in ``evmlb_polls_total``. An alert on errors that was made for the orig
 
 def blocks_behind(node: Node, numbers: NetworkNumbers) -> float | None:
     """The lag; of a node that does not answer any more, the distance of its last head, which grows."""
-    network = numbers.network
-    if node.lag_blocks is not None:
-        return node.lag_blocks
-    if node.head is None or network.chainhead is None or not node.stands_on(network.chain_id):
-        return None
-    return max(0, network.chainhead - node.head)
+    return node.lag_at(numbers.network.chainhead, numbers.network.chain_id)
 
 
 def _is_best(node: Node, numbers: NetworkNumbers) -> float:

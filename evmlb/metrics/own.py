@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from evmlb.config.schema import Role
 from evmlb.methods import CLASS_NAMES, MethodClass
@@ -10,7 +10,13 @@ from evmlb.metrics.numbers import NODE_CHANGES, NetworkNumbers, Numbers
 from evmlb.metrics.original import blocks_behind
 from evmlb.metrics.page import Family, Row
 from evmlb.metrics.reading import NETWORK, NODE, age, of_networks, per_network, per_node
-from evmlb.node import Node
+from evmlb.policy.states import NodeState
+
+USUAL_OUTCOMES = ("unreachable", "disconnected", "timed_out", "http_error", "rate_limited", "rpc_error", "garbage")
+"""Failures whose series are there from the start, at 0: a rate over a series that begins with its first failure is 0.
+All outcomes of all classes would be three times as many."""
+USUAL_REFUSALS = (429, 502, 503, 504)
+_SENT = tuple(klass for klass in MethodClass if klass is not MethodClass.REFUSED)
 
 
 def _attempts(network: NetworkNumbers, _now: float) -> Iterator[Row]:
@@ -18,7 +24,12 @@ def _attempts(network: NetworkNumbers, _now: float) -> Iterator[Row]:
         for klass, count in enumerate(counts):
             if klass != MethodClass.REFUSED:
                 yield (*each.by_name, CLASS_NAMES[klass], "answered"), count
-    for (index, klass, outcome), count in tuple(network.stats.failed.items()):
+    failed = dict(network.stats.failed)
+    for each in network.nodes:
+        for klass in _SENT:
+            for outcome in USUAL_OUTCOMES:
+                failed.setdefault((each.node.index, klass, outcome), 0)
+    for (index, klass, outcome), count in failed.items():
         yield (*network.nodes[index].by_name, CLASS_NAMES[klass], outcome), count
 
 
@@ -29,7 +40,7 @@ def _polls(network: NetworkNumbers, _now: float) -> Iterator[Row]:
 
 
 def _refusals(network: NetworkNumbers, _now: float) -> Iterator[Row]:
-    for status, count in tuple(network.stats.refusals.items()):
+    for status, count in {**dict.fromkeys(USUAL_REFUSALS, 0), **network.stats.refusals}.items():
         yield (*network.labels, str(status)), count
 
 
@@ -44,8 +55,20 @@ def _tiers(network: NetworkNumbers, _now: float) -> Iterator[Row]:
         yield (*network.labels, role.value), float(network.network.order.tier is role)
 
 
-def _usable(node: Node, _network: NetworkNumbers, _now: float) -> float:
-    return float(node.reachable and not node.ejected)
+def _states(network: NetworkNumbers, _now: float) -> Iterator[Row]:
+    for each, place in zip(network.nodes, network.network.order.places, strict=True):
+        for state in NodeState:
+            yield (*each.by_name, state.value), float(place.state is state)
+
+
+def _in_state(*states: NodeState) -> Callable[[NetworkNumbers, float], Iterator[Row]]:
+    """1 for a node that is in one of these, else 0."""
+
+    def rows(network: NetworkNumbers, _now: float) -> Iterator[Row]:
+        for each, place in zip(network.nodes, network.network.order.places, strict=True):
+            yield each.by_name, float(place.state in states)
+
+    return rows
 
 
 def _node_changes(numbers: Numbers) -> Iterator[Row]:
@@ -136,6 +159,13 @@ OWN: tuple[Family, ...] = (
         lambda numbers: ((n.labels, numbers.order_changes[n.network.name]) for n in numbers.networks),
     ),
     Family(
+        "counter",
+        "evmlb_reorders_total",
+        "Those changes of the order that only changed the sequence of the nodes.",
+        NETWORK,
+        lambda numbers: ((n.labels, numbers.reorders[n.network.name]) for n in numbers.networks),
+    ),
+    Family(
         "gauge",
         "evmlb_network_candidates",
         "Nodes that may serve now; 0: requests are refused.",
@@ -160,9 +190,23 @@ OWN: tuple[Family, ...] = (
     Family(
         "gauge",
         "evmlb_node_usable",
-        "1 while neither polls nor requests keep the node from serving (its lag may), else 0.",
+        "1 while the node may be asked: it serves, or stands in reserve; else 0.",
         NODE,
-        per_node(_usable),
+        of_networks(_in_state(NodeState.SERVING, NodeState.RESERVE)),
+    ),
+    Family(
+        "gauge",
+        "evmlb_node_serving",
+        "1 while the node is of the tier that answers, else 0.",
+        NODE,
+        of_networks(_in_state(NodeState.SERVING)),
+    ),
+    Family(
+        "gauge",
+        "evmlb_node_state",
+        "1 for the state that the node is in, else 0.",
+        (*NODE, "state"),
+        of_networks(_states),
     ),
     Family(
         "gauge",

@@ -70,6 +70,7 @@ class Node:
         "latency",
         "limit",
         "limit_blocks",
+        "limit_words",
         "load",
         "name",
         "other_block_at",
@@ -134,6 +135,7 @@ class Node:
         self.latency = Latency()
         self.breaker = Breaker(network.circuit_breaker, network.rpc_timeout_seconds, rng or random.Random())
         self.limit = RateLimit(network.rate_limit)
+        self.limit_words = ""  # what it said when it was held off last
         rate = config.requests_per_second
         self.bucket = None if rate is None else TokenBucket(rate)
         self.is_particular = self.bucket is not None
@@ -415,6 +417,14 @@ class Node:
         return Obstacle(ObstacleKind.SYNCING, f"syncing, {distance} blocks to go (limit {self.limit_blocks})")
 
     # events out
+
+    def lag_at(self, chainhead: int | None, expected: int | None) -> int | None:
+        """The lag to show; of a node that does not answer any more, the distance of its last head, which grows."""
+        if self.lag_blocks is not None:
+            return self.lag_blocks
+        if self.head is None or chainhead is None or not self.stands_on(expected):
+            return None
+        return max(0, chainhead - self.head)
 
     def adopt(self, candidate: Candidate, network: str, expected: int | None) -> Events:
         """Take a new candidate as the present one, and say what flipped by it."""

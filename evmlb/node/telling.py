@@ -13,6 +13,7 @@ from evmlb.events import (
     NodeLimitLifted,
     NodeOnWrongChain,
     NodeRateLimited,
+    NodeStaysDown,
     NodeWentDown,
 )
 from evmlb.policy.ranking import Candidate, ObstacleKind
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 class Telling:
     """What events have said of one node last, and what they say next."""
 
-    __slots__ = ("_is_behind", "_was_limited", "_was_usable")
+    __slots__ = ("_is_behind", "_reason", "_was_limited", "_was_usable")
 
     def __init__(self) -> None:
         self._was_usable: bool | None = None
         self._was_limited = False
         self._is_behind = False
+        self._reason = ""  # for which it is out, without figures
 
     def changes(self, node: Node, before: Candidate, network: str, expected: int | None) -> Events:
         """What flipped since selection knew the node as ``before``. ``expected``: the network's chain id."""
@@ -46,7 +48,15 @@ class Telling:
             return ()
         self._was_limited = limited
         if limited:
-            return (NodeRateLimited(network=network, node=node.name, told=node.limit.explicit),)
+            return (
+                NodeRateLimited(
+                    network=network,
+                    node=node.name,
+                    told=node.limit.explicit,
+                    seconds=node.limit.pause_seconds,
+                    words=node.limit_words,
+                ),
+            )
         return (NodeLimitLifted(network=network, node=node.name),)
 
     def _suspicion_events(self, node: Node, before: Candidate, network: str) -> Events:
@@ -66,12 +76,20 @@ class Telling:
             known = before.obstacle is not None and before.obstacle.kind is kind and was is not None
             told = NodeOnWrongChain(network=network, node=node.name, chain_id=node.chain_id, expected=expected)
             return () if known else (told,)
+        reason = obstacle.reason if obstacle is not None else f"ejected, requests fail: {ejected}"
         if usable == was:
-            return ()
+            return () if usable else self._another_reason(node, network, reason)
+        self._reason = _gist(reason)
         if usable:
             return (NodeCameUp(network=network, node=node.name, reason=_came_up(before, first=was is None)),)
-        reason = obstacle.reason if obstacle is not None else f"ejected, requests fail: {ejected}"
         return (NodeWentDown(network=network, node=node.name, reason=reason),)
+
+    def _another_reason(self, node: Node, network: str, reason: str) -> Events:
+        """What keeps a node out may change while it is out: that is told, but not each new figure in it."""
+        told, self._reason = self._reason, _gist(reason)
+        if self._reason == told:
+            return ()
+        return (NodeStaysDown(network=network, node=node.name, reason=reason),)
 
     def _lag_events(self, node: Node, network: str) -> Events:
         lag, obstacle = node.candidate.lag_blocks, node.candidate.obstacle
@@ -95,6 +113,10 @@ _OUTLIVED = {
     ObstacleKind.HEAD_REFUTED: "its head is confirmed",
     ObstacleKind.SYNCING: "has done syncing",
 }
+
+
+def _gist(reason: str) -> str:
+    return "".join(character for character in reason if not character.isdigit())
 
 
 def _came_up(before: Candidate, *, first: bool) -> str:

@@ -89,6 +89,11 @@ class RateLimit:
         """How long until the next probe; 0 when it is due, or the node not limited."""
         return max(0.0, self._until - now) if self.limited else 0.0
 
+    @property
+    def pause_seconds(self) -> float:
+        """How long the present pause is in all."""
+        return max(0.0, self._until - self._probed_at) if self.limited else 0.0
+
     def probe_due(self, now: float) -> bool:
         """Whether the node should get a probe.
 

@@ -95,8 +95,9 @@ def select(
 def _nobody(candidates: Sequence[Candidate], reachable: Tier, config: NetworkConfig) -> Selection:
     """The refusal: in words of rate limits, if somebody would serve without them."""
     reasons = _reasons(candidates, config, {}, False)
-    if _table(reachable, config)[1]:
-        refusal = _refusal(config, "every node that could serve is rate limited")
+    could = [c for tier in _table(reachable, config)[1] for c in tier]
+    if could:
+        refusal = _refusal(config, _all_limited(len(could), len(candidates) - len(could)))
         return Selection(refusal=refusal, reasons=reasons, rate_limited=True)
     return Selection(refusal=_refusal(config, explain(candidates, config)), reasons=reasons)
 
@@ -210,7 +211,7 @@ def _reason(
     if candidate.obstacle is not None:
         return candidate.obstacle.reason
     if candidate.limited is Hold.TOLD:
-        return "rate limited: held off as long as it said"
+        return "rate limited: held off for as long as it said"
     if candidate.limited is Hold.GUESSED:
         return "rate limited, asked because nothing else is left" if panic and placed else "rate limited: held off"
     if candidate.ejected is not None:
@@ -257,6 +258,12 @@ def _explain_role(role: Role, candidates: Sequence[Candidate], config: NetworkCo
         return f"the nearest {role.value} node is {_blocks(lag)} behind, {setting} allows {limit}"
     setting = "monitoring_nodes_serve" if role is Role.MONITORING else "switch_to_fallback_enabled"
     return f"a {role.value} node is in range, but {setting} is false"
+
+
+def _all_limited(limited: int, others: int) -> str:
+    words = "the only node that could serve is" if limited == 1 else f"the {limited} nodes that could serve are"
+    rest = "" if not others else "; another one cannot serve" if others == 1 else f"; {others} others cannot serve"
+    return f"{words} rate limited{rest}"
 
 
 def _common_obstacle(tier: Tier) -> str:

@@ -144,7 +144,7 @@ class Failing:
             self._blame(attempt, verdict, detail, now)
         if verdict.limited:
             seconds = None if answer is None else retry_after_of(answer[0], self._unix_time())
-            self._publish(self._network.record_limited(node, seconds, now))
+            self._publish(self._network.record_limited(node, seconds, now, detail))
             if seconds is not None:
                 left, known = node.limit.seconds_left(now), exchange.retry_after_seconds
                 exchange.retry_after_seconds = left if known is None else min(known, left)

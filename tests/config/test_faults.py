@@ -109,7 +109,9 @@ class OfValues(FaultCase):
 
     def test_log(self) -> None:
         """Levels and formats are words."""
-        self.check(file("log_level: debg"), "log_level", "ERROR, INFO, DEBUG, TRACE; did you mean DEBUG?", '"debg"')
+        self.check(
+            file("log_level: debg"), "log_level", "ERROR, WARNING, INFO, DEBUG, TRACE; did you mean DEBUG?", '"debg"'
+        )
         self.check(file("log_format: xml"), "log_format", "expected one of text, json")
 
     def test_bare_number_as_duration(self) -> None:
