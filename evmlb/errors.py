@@ -61,6 +61,8 @@ UNKNOWN_NETWORK = Refusal(404, -32001, "Unknown network")
 METHOD_REFUSED = Refusal(
     200, -32601, "the engine_* methods belong to the consensus client and are not served by a load balancer"
 )
+STRANGE_ORIGIN = Refusal(403, -32600, "pages of this origin may not ask here")
+STRANGE_HOST = Refusal(403, -32600, "this server is not asked under this name (Host)")
 METHOD_NOT_ALLOWED = Refusal(405, -32600, "this HTTP method is not passed on")
 NOT_BY_POST = Refusal(405, -32600, "JSON-RPC is asked by POST")
 TOO_LARGE = Refusal(413, -32600, "request body too large")
@@ -77,3 +79,10 @@ NOT_TAKEN = Refusal(413, -32600, "no node of this network takes a request of thi
 DEADLINE = Refusal(504, -32015, "no node answered in time")
 RATE_LIMITED = Refusal(429, -32005, "every node is rate limited", 1)
 NO_WEBSOCKET = Refusal(501, -32601, "WebSocket is not served on this port yet")
+
+
+def refused_method(method: str) -> Refusal:
+    """Why a method is not served, which is one for a node's operator or for its consensus client."""
+    if method.lower().startswith("engine_"):
+        return METHOD_REFUSED
+    return METHOD_REFUSED.saying(f"{method[:100]} is for the operator of a node, and is not served here")

@@ -183,7 +183,7 @@ class Upgrade:
     ``head`` is its request's, ``router`` that of its network. ``client``: the address that counts, ``headers`` and
     ``forwarded_for``: whole lines for nodes, as with any request. ``describe``, where there is one, says more of each
     exchange. ``gone`` takes the WebSocket when it has ended. ``is_proxy``: the client is a trusted address, and may
-    speak for many.
+    speak for many. ``hosts``: by what authorities it asked.
     """
 
     head: Any
@@ -194,6 +194,7 @@ class Upgrade:
     describe: Callable[[Any], None] | None
     gone: Callable[[Any], None]
     is_proxy: bool = False
+    hosts: tuple[bytes, ...] = ()
 
 
 class ClientConnection(Protocol):

@@ -8,8 +8,12 @@ class     examples                                        first byte      repeat
 fast      eth_blockNumber, eth_getBalance                 ``rpc_timeout``  yes
 slow      eth_getLogs, eth_call, debug_*, unknown ones    ``slow_timeout`` yes, but not after that time-out
 unsafe    eth_sendTransaction, filter creation            ``rpc_timeout``  only if surely not received
-refused   engine_*                                        never sent      never
+refused   engine_*, admin_*, personal_*, debug_setHead    never sent      never
 ========  ==============================================  ==============  ==================
+
+Refused are the methods that are for a node's operator, not for the clients of a balancer: those that change or profile
+the node, use the keys that it holds, or belong to its consensus client. All but the last, ``engine_*``, may be allowed
+for a network, by name or pattern (:class:`Allowed`); they are unsafe then.
 
 A method that is not listed is slow: nothing is known of it, so it gets time, and reading twice is harmless in
 practice for everything that is not named unsafe.
@@ -18,6 +22,9 @@ practice for everything that is not named unsafe.
 from __future__ import annotations
 
 import enum
+import fnmatch
+import re
+from collections.abc import Iterable
 
 
 class MethodClass(enum.IntEnum):
@@ -67,7 +74,27 @@ KNOWN: dict[str, MethodClass] = {
 }
 """The methods whose class is not that of their namespace. Looked up once per request."""
 
-_UNSAFE_NAMESPACES = ("personal_", "admin_", "miner_", "clique_", "anvil_", "hardhat_", "wallet_", "account_")
+_UNSAFE_NAMESPACES = ("clique_", "anvil_", "hardhat_", "wallet_", "account_")
+
+_NEVER_ALLOWED = "engine_"
+# In lower case, and so compared: nodes differ in whether the case of a name counts.
+_REFUSED = (
+    _NEVER_ALLOWED,
+    "admin_",
+    "miner_",
+    "personal_",
+    "perm_",  # Besu: who may connect, and send
+    # geth, Erigon, Reth: profiles into files, the garbage collector, the database, the head
+    *("debug_start", "debug_stop", "debug_set", "debug_write", "debug_standardtrace", "debug_blockprofile"),
+    *("debug_cpuprofile", "debug_gotrace", "debug_memprofile", "debug_mutexprofile", "debug_stacks", "debug_verbosity"),
+    *("debug_vmodule", "debug_backtraceat", "debug_freeosmemory", "debug_chaindbcompact"),
+    # Nethermind, Besu: the head, receipts, the world state
+    *("debug_deletechainslice", "debug_resethead", "debug_insertreceipts", "debug_migratereceipts", "debug_resync"),
+    *("parity_set", "parity_clear"),
+    # votes of validators
+    *("clique_propose", "clique_discard", "ibft_propose", "ibft_discard", "qbft_propose", "qbft_discard"),
+)
+"""How the names begin that are refused."""
 
 
 def method_class(method: str) -> MethodClass:
@@ -75,11 +102,24 @@ def method_class(method: str) -> MethodClass:
     known = KNOWN.get(method)
     if known is not None:
         return known
-    if method.startswith("engine_"):
+    if method.lower().startswith(_REFUSED):
         return MethodClass.REFUSED
     if method.startswith(_UNSAFE_NAMESPACES):
         return MethodClass.UNSAFE
     return MethodClass.SLOW
+
+
+class Allowed:
+    """Which of the refused methods a network's clients may call all the same: by ``patterns``, ``*`` being anything."""
+
+    __slots__ = ("_matches",)
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._matches = tuple(re.compile(fnmatch.translate(pattern)).match for pattern in patterns)
+
+    def permits(self, method: str) -> bool:
+        """Whether it may be called; the consensus client's methods never."""
+        return not method.lower().startswith(_NEVER_ALLOWED) and any(match(method) for match in self._matches)
 
 
 CLASS_NAMES = tuple(c.name.lower() for c in MethodClass)

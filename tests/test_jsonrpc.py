@@ -43,7 +43,8 @@ class ParseCallTests(SynchronousTestCase):
             ("debug_traceTransaction", MethodClass.SLOW),
             ("who_knows", MethodClass.SLOW),
             ("eth_sendRawTransaction", MethodClass.UNSAFE),
-            ("personal_sign", MethodClass.UNSAFE),
+            ("anvil_mine", MethodClass.UNSAFE),
+            ("personal_sign", MethodClass.REFUSED),
             ("eth_newFilter", MethodClass.UNSAFE),
             ("engine_newPayloadV4", MethodClass.REFUSED),
         ):

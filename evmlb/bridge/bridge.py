@@ -12,8 +12,9 @@ from evmlb.bridge.pipe import Pipe
 from evmlb.bridge.search import Nodes
 from evmlb.bridge.socket import Socket
 from evmlb.config.schema import Config, WebSocketMode
-from evmlb.errors import NO_WEBSOCKET, Refusal
+from evmlb.errors import NO_WEBSOCKET, STRANGE_ORIGIN, Refusal
 from evmlb.interfaces import Subscriptions, Upgrade
+from evmlb.policy.pages import Origins
 from evmlb.policy.shares import Shares
 from evmlb.stats import WebSocketStats
 
@@ -23,7 +24,6 @@ LEAVE_SHARE = 0.7
 _TOO_MANY = Refusal(503, -32011, "too many WebSocket connections; try again", 5)
 _TOO_MANY_OF_ADDRESS = Refusal(503, -32011, "too many WebSocket connections from this address", 5)
 _STOPPING = Refusal(503, -32011, "evmlb is stopping; try again", 1)
-_STRANGE_ORIGIN = Refusal(403, -32600, "pages of this origin may not open a WebSocket here")
 
 
 class Bridge:
@@ -43,6 +43,7 @@ class Bridge:
         nodes: Mapping[str, Nodes] | None = None,
     ) -> None:
         self.config = config.websocket
+        self.origins = Origins(self.config.allowed_origins, config.cors.origins)
         self.stats = WebSocketStats()
         self.now = now
         self.memory = memory
@@ -80,8 +81,8 @@ class Bridge:
     def _refusal(self, upgrade: Upgrade, nodes: Nodes | None) -> Refusal | None:
         if self._draining:
             return _STOPPING
-        if upgrade.head.origin and not self._allows(upgrade.head.origin.decode("latin-1")):
-            return _STRANGE_ORIGIN
+        if not self.origins.permit(upgrade.head.origin, *upgrade.hosts):
+            return STRANGE_ORIGIN
         if nodes is None and _is_piped(upgrade):
             return NO_WEBSOCKET.saying("WebSocket is not served at this path")
         return refused_handshake(upgrade.head)
@@ -94,10 +95,6 @@ class Bridge:
         if self._connections.take(client, bound=not (per_address or upgrade.is_proxy)):
             return None
         return _TOO_MANY_OF_ADDRESS if self._connections.left else _TOO_MANY
-
-    def _allows(self, origin: str) -> bool:
-        allowed = self.config.allowed_origins
-        return "*" in allowed or origin in allowed
 
     def opened(self, socket: Socket | Pipe) -> None:
         """A handshake is done."""

@@ -24,7 +24,7 @@ from evmlb.exchange import Exchange, Session
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Call, InvalidCall, error_body, parse_call
 from evmlb.methods import REFUSED, UNSAFE
-from evmlb.routing.batches import admit, engine_only
+from evmlb.routing.batches import admit
 
 if TYPE_CHECKING:
     from evmlb.bridge.bridge import Bridge
@@ -108,8 +108,9 @@ class Calls:
             return
         upgrade = self._upgrade
         exchange = Exchange(self, call, message, upgrade.client, self._now())
-        if is_special and call.members is not None and not admit(exchange, _not_in_a_batch):
-            self.refuse(exchange, errors.METHOD_REFUSED)
+        refusal = admit(exchange, self._refusal) if is_special else None
+        if refusal is not None:
+            self.refuse(exchange, refusal)
             return
         exchange.forwarded_for = upgrade.forwarded_for
         exchange.headers = upgrade.headers
@@ -132,8 +133,9 @@ class Calls:
 
     def _is_not_for_nodes(self, call: Call) -> bool:
         """Answer what is ours, or nobody's, to answer; False for all other calls."""
-        if call.klass is REFUSED:
-            self._refuse(call, errors.METHOD_REFUSED)
+        refusal = self._router.refusal(call)
+        if refusal is not None:
+            self._refuse(call, refusal)
         elif call.method in SUBSCRIBING:
             if self._client is None:
                 self._client = Client(self._socket, self._hub, self._bridge.config.max_subscriptions)
@@ -141,6 +143,11 @@ class Calls:
         else:
             return False
         return True
+
+    def _refusal(self, call: Call) -> Refusal | None:
+        """The same for what comes in a batch: its members that go to no node."""
+        refusal: Refusal | None = self._router.refusal(call)
+        return _BATCHED if call.method in SUBSCRIBING else refusal
 
     @property
     def _hub(self) -> Subscriptions | None:
@@ -223,11 +230,6 @@ class Calls:
     def release(self, size: int) -> None:
         """Give it back."""
         self._bridge.memory.give_back(self._upgrade.client, size)
-
-
-def _not_in_a_batch(member: Call) -> Refusal | None:
-    """The refusal of a member of a batch that goes to no node."""
-    return _BATCHED if member.method in SUBSCRIBING else engine_only(member)
 
 
 class LongAnswer:

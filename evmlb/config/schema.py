@@ -106,7 +106,7 @@ class WebSocketConfig:
     ping_interval_seconds: float = 30.0  # 0: no pings
     ping_timeout_seconds: float = 20.0
     idle_timeout_seconds: float = 0.0  # of a connection without subscriptions and calls; 0: none
-    allowed_origins: tuple[str, ...] = ("*",)
+    allowed_origins: tuple[str, ...] = ()  # beside a page's own and those of cors
     compression: bool = False  # permessage-deflate, when the client offers it
 
 
@@ -258,6 +258,7 @@ class NetworkConfig:
     priority_queue: PriorityQueueConfig = PriorityQueueConfig()
     health_check: HealthCheckConfig = HealthCheckConfig()
     websocket: WebSocketMode = WebSocketMode.SUBSCRIPTIONS
+    allow_methods: tuple[str, ...] = ()  # patterns: of those that are for a node's operator
     backfill_blocks: int = 1024  # so many missed blocks are fetched before subscribers are cut off
     resume_blocks: int = 256  # so many blocks back a client may resume
 
@@ -313,6 +314,7 @@ class Config:
         "fc00::/7",
         "fe80::/10",
     )
+    hosts: tuple[str, ...] = ()  # names under which requests are taken; empty: any
     forward_headers: tuple[str, ...] = ()
     answer_headers: bool = True  # X-Evmlb-*
     error_status: int | None = None  # 200: own errors travel with this status

@@ -33,6 +33,8 @@ _SHOWABLE = re.compile(r"(?!.*(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{16})[A-Za-z0-9_.
 _PROVIDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _METHOD = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,99}")
 _HTTP_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_METHOD_PATTERN = re.compile(r"[A-Za-z*][A-Za-z0-9_.*]{0,99}")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
 _SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]{1,100}")  # RFC 3986 pchar without percent-encoding
 _NODE_NAME = re.compile(r"(?=\S)[ -.0-~]{1,100}(?<=\S)")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")  # RFC 9110, 5.6.2
@@ -329,6 +331,22 @@ def rpc_method(text: str) -> str:
     if not _METHOD.fullmatch(text):
         raise Unexpected("expected the name of a JSON-RPC method, such as eth_call")
     return text
+
+
+def method_pattern(text: str) -> str:
+    """The name of a JSON-RPC method, or a pattern of names: ``admin_*``."""
+    if not _METHOD_PATTERN.fullmatch(text):
+        raise Unexpected("expected the name of a method such as admin_peers, or a pattern such as debug_*")
+    if text.lower().startswith("engine_"):
+        raise Unexpected("expected another method: engine_* is the consensus client's, and never served")
+    return text
+
+
+def host_name(text: str) -> str:
+    """The name of a host as it stands in a URL, without a port."""
+    if not _HOST_NAME.fullmatch(text):
+        raise Unexpected("expected the name of a host such as rpc.example.com (no scheme, no port)")
+    return text.lower()
 
 
 def http_method(text: str) -> str:

@@ -8,6 +8,7 @@ request                                        what becomes of it
 no such network, ``GET /`` or ``HEAD /``       the overview
 no such network                                refused
 preflight, where origins are configured        our own word
+from a page of another origin, where they are  refused
 TRACE, or a call by another method than POST   refused
 another method than POST                       passed on as it is: it is the node's to understand
 from a browser page, not declared as JSON      refused
@@ -85,10 +86,16 @@ def asker(body: bytes) -> Call | bytes:
     return call if call.expects_answer else b""
 
 
-def asked(front: Front, head: RequestHead, body: bytes) -> Call | Refusal | Page | None:
-    """What a request to one of our networks asks for; None means that it is passed on as it is."""
+def asked(front: Front, head: RequestHead, body: bytes, hosts: tuple[bytes, ...]) -> Call | Refusal | Page | None:
+    """What a request to one of our networks asks for; None means that it is passed on as it is.
+
+    ``hosts``: by what authorities it was asked. Where no origins are configured, those of other pages are the nodes'
+    affair: what is surely JSON a browser sends only after a preflight, which they answer.
+    """
     if head.method == b"OPTIONS" and front.cors.origins and head.origin:
         return Page(204, preflight(front.cors, head), b"")
+    if front.cors.origins and not front.origins.permit(head.origin, *hosts):
+        return errors.STRANGE_ORIGIN
     if head.method == b"TRACE":
         return errors.METHOD_NOT_ALLOWED  # it would show the client what we add for the node: keys
     if head.method != b"POST":

@@ -18,6 +18,7 @@ from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
 from evmlb.front.lane import Lane
 from evmlb.front.marks import Marks
 from evmlb.interfaces import ClientConnection, Upgrade, Upgrades
+from evmlb.policy.pages import Hosts, Origins
 from evmlb.policy.shares import Shares
 from evmlb.routing import Router
 from evmlb.stats import FrontStats
@@ -50,6 +51,8 @@ class Front:
         self.routers = dict(routers)
         self.limits: LimitsConfig = config.limits
         self.cors = config.cors
+        self.hosts = Hosts(config.hosts) if config.hosts else None
+        self.origins = Origins(config.cors.origins)
         self.answers = Answers(config)
         self.clients = ClientAddresses(config.trusted_proxies)
         self.marks = Marks(config, self.clients)
@@ -89,7 +92,8 @@ class Front:
         says_more = router.prioritises or head.query or self.tracing
         describe = partial(self._describe_call, head, router) if says_more else None
         is_proxy = self.clients.is_trusted(client)
-        upgrade = Upgrade(head, router, client, self.forwarded(head), line, describe, self.gone, is_proxy)
+        hosts = self.asked_hosts(head, lane.peer)
+        upgrade = Upgrade(head, router, client, self.forwarded(head), line, describe, self.gone, is_proxy, hosts)
         socket = NO_WEBSOCKET if self.upgrades is None else self.upgrades.take(upgrade)
         if isinstance(socket, Refusal):
             return socket
@@ -138,6 +142,11 @@ class Front:
         """Cut off what did not end in time."""
         for lane in tuple(self.lanes):
             lane.transport.abortConnection()
+
+    def asked_hosts(self, head: RequestHead, peer: str) -> tuple[bytes, bytes]:
+        """By what authorities a client asked: its Host, and that which a trusted proxy says was its Host."""
+        forwarded = head.value(b"x-forwarded-host") if self.clients.is_trusted(peer) else b""
+        return head.value(b"host"), forwarded
 
     # what goes to nodes beside the body
 

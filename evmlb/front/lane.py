@@ -200,7 +200,12 @@ class Lane(AnsweringSide):
         front = self._front
         self.active_at = now = front.now()
         router = front.routers.get(head.network)
-        if router is None or not head.is_plain or len(body) > front.limits.max_body_bytes:
+        if (
+            router is None
+            or not head.is_plain
+            or len(body) > front.limits.max_body_bytes
+            or (front.hosts is not None and not front.hosts.permit(head.value(b"host")))
+        ):
             self._unusual_request(head, body, router, now)
             return
         try:
@@ -228,23 +233,33 @@ class Lane(AnsweringSide):
             self._front.trace(router, exchange)
         self._router = router
         self._exchange = exchange
-        if exchange.klass is REFUSED and not admit(exchange):
-            self.refuse(exchange, errors.METHOD_REFUSED)
-        else:
+        refusal = admit(exchange, router.refusal) if exchange.klass is REFUSED else None
+        if refusal is None:
             router.submit(exchange)
+        else:
+            self.refuse(exchange, refusal)
 
     def _unusual_request(self, head: RequestHead, body: bytes, router: Router | None, now: float) -> None:
-        """Another method than POST, a browser page, an old version, a network that is not there."""
+        """Another method than POST, a browser page, an old version, a network or host that is not there."""
+        front = self._front
         if not head.keep_alive:
             self.closing = True
-        if len(body) > self._front.limits.max_body_bytes:
+        if len(body) > front.limits.max_body_bytes:
             self._reject(errors.TOO_LARGE, head)
+        elif front.hosts is not None and not front.hosts.permit(head.value(b"host")):
+            self._refuse_host(head, body)
         elif head.upgrade:
             self._upgrade(head, router)
         elif router is None:
-            self._reply(without_network(self._front, head), body)
+            self._reply(without_network(front, head), body)
         else:
-            self._follow(head, body, router, now, asked(self._front, head, body))
+            self._follow(head, body, router, now, asked(front, head, body, front.asked_hosts(head, self.peer)))
+
+    def _refuse_host(self, head: RequestHead, body: bytes) -> None:
+        if head.upgrade:
+            self._reject(errors.STRANGE_HOST, head)
+        else:
+            self._reply(errors.STRANGE_HOST, body)
 
     def _follow(
         self, head: RequestHead, body: bytes, router: Router, now: float, wish: Call | Refusal | Page | None

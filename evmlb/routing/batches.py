@@ -189,34 +189,39 @@ def batch_of_exchange(exchange: Exchange) -> Batch | None:
     return exchange.batch
 
 
-def engine_only(member: Call) -> Refusal | None:
-    """The refusal of a call that goes to no node of any network."""
-    return METHOD_REFUSED if member.klass is REFUSED else None
+def admit(exchange: Exchange, refuse: Callable[[Call], Refusal | None]) -> Refusal | None:
+    """Take out of a batch what is no call, or is refused; the refusal of the whole when nothing is left to be asked.
 
-
-def admit(exchange: Exchange, refuse: Callable[[Call], Refusal | None] = engine_only) -> bool:
-    """Take out of a batch what is no call, or is refused; False when nothing is left to be asked.
-
-    Each such member gets an error of its own (JSON-RPC 2.0, section 6), and the others go on.
+    Each such member gets an error of its own (JSON-RPC 2.0, section 6), and the others go on. ``refuse`` says why a
+    call goes to no node; what is of the class ``REFUSED`` and not refused by it is unsafe.
     """
     call = exchange.call
     if call is None or call.members is None:
-        return call is None or refuse(call) is None
-    members = [_refused(member, refuse(member)) for member in call.members]
-    if all(member.error is None for member in members):
-        return True
+        refusal = None if call is None else refuse(call)
+        if exchange.klass is REFUSED:
+            exchange.klass = UNSAFE
+        return refusal
+    members = [_admitted(member, refuse) for member in call.members]
     served = [member.klass for member in members if member.error is None]
+    if len(served) == len(members) and REFUSED not in [member.klass for member in call.members]:
+        return None
     exchange.klass = max(served, default=REFUSED)
     exchange.call = Call("batch", exchange.klass, b"", call.params, tuple(members))
-    if served:
-        exchange.batch = Batch(exchange.call, exchange.body)
-    return bool(served)
+    if len(served) == len(members):
+        return None
+    if not served:
+        return METHOD_REFUSED  # not told: each member has an error of its own
+    exchange.batch = Batch(exchange.call, exchange.body)
+    return None
 
 
-def _refused(member: Call, refusal: Refusal | None) -> Call:
-    if member.error is not None or refusal is None:
-        return member
-    return Call(member.method, REFUSED, member.id, member.params, error=(refusal.code, refusal.message))
+def _admitted(member: Call, refuse: Callable[[Call], Refusal | None]) -> Call:
+    refusal = None if member.error is not None else refuse(member)
+    if refusal is not None:
+        return Call(member.method, REFUSED, member.id, member.params, error=(refusal.code, refusal.message))
+    if member.klass is REFUSED and member.error is None:
+        return Call(member.method, UNSAFE, member.id, member.params)
+    return member
 
 
 def begun(exchange: Exchange, head: AnswerHead, parts: list[bytes], refusal: Refusal) -> tuple[AnswerHead, list[bytes]]:

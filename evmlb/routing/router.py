@@ -25,12 +25,12 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from evmlb.config.schema import Role
-from evmlb.errors import NO_NODE, RATE_LIMITED, Fault, Refusal
+from evmlb.errors import NO_NODE, RATE_LIMITED, Fault, Refusal, refused_method
 from evmlb.events import Events
 from evmlb.exchange import EARLY, HELD, PAUSED, QUICK_SECONDS, STREAMING, Attempt, Exchange, InFlight
 from evmlb.interfaces import AnswerHead, Upstream
-from evmlb.jsonrpc import is_plain_result
-from evmlb.methods import FAST, SLOW, UNSAFE, MethodClass
+from evmlb.jsonrpc import Call, is_plain_result
+from evmlb.methods import FAST, REFUSED, SLOW, UNSAFE, Allowed, MethodClass
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
@@ -94,6 +94,7 @@ class Router:
         )
         self._hedges = self._hedging.enabled
         self.paces = self._hedging.paces
+        self._allowed = Allowed(config.allow_methods)
         self.prioritises = config.priority_queue.enabled
         self._retrying = Retrying(network, self.stats)
         self._failing = Failing(
@@ -113,6 +114,12 @@ class Router:
         self._is_local = tuple(node.role is Role.LOCAL for node in network.nodes)
 
     # a request comes in
+
+    def refusal(self, call: Call) -> Refusal | None:
+        """Why a call by itself, or a member of a batch, is not for the nodes of this network; None when it is."""
+        if call.klass is not REFUSED or self._allowed.permits(call.method):
+            return None
+        return refused_method(call.method)
 
     def submit(self, exchange: Exchange) -> None:
         """Take a request. Its downstream hears the end of it, perhaps before this returns."""

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from evmlb.bridge.bridge import Bridge
 from evmlb.config.schema import WebSocketConfig
 from evmlb.jsonrpc import Call
+from evmlb.policy.pages import Origins
 from tests.front.support import ClientTransport, FrontWorld
 from tests.support import config
 
@@ -118,6 +119,7 @@ class BridgeWorld(FrontWorld):
     def limit(self, **settings: Any) -> None:
         """Change limits on what all connections share."""
         self.bridge.config = replace(self.bridge.config, **settings)
+        self.bridge.origins = Origins(self.bridge.config.allowed_origins)
 
 
 class Address:

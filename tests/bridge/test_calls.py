@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from evmlb.bridge import calls
 from evmlb.errors import Fault
 from evmlb.exchange import Session
+from evmlb.methods import UNSAFE
 from tests.bridge.support import BridgeWorld, Guest, call, frame
 from tests.front.support import Echo
 from tests.support import Sent
@@ -239,6 +240,27 @@ class Long(CallsCase):
         downstream.session = Session()
         self.assertIs(self.guest.socket.receiver.session, downstream.session)
         self.assertIs(downstream.session, self.guest.socket.receiver.session)
+
+
+class RefusedMethods(SynchronousTestCase):
+    def test_refused(self) -> None:
+        """What is for a node's operator reaches no node, as over HTTP; nobody hears of a notification's end."""
+        world = BridgeWorld("a")
+        guest = world.open()
+        for method in ("personal_sendTransaction", "admin_addPeer", "debug_setHead", "engine_x"):
+            guest.say(call(method), b"[%b]" % call(method), call(method, call_id=b""))
+            single, [batch] = guest.answers()
+            for answer in (single, batch):
+                self.assertEqual((answer["id"], answer["error"]["code"]), (1, -32601))
+        self.assertEqual(world.sends, "")
+
+    def test_allowed(self) -> None:
+        """What a network allows is sent, as what must not be done twice."""
+        world = BridgeWorld("a", network={"allow_methods": ("admin_*",)})
+        guest = world.open()
+        guest.say(call("admin_peers"), call("personal_sign", call_id=b"2"))
+        self.assertIs(world.spies["a"].last.sink.exchange.klass, UNSAFE)
+        self.assertEqual([answer["id"] for answer in guest.answers()], [2])
 
 
 class Memory(CallsCase):

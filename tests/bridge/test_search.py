@@ -83,7 +83,7 @@ class Where(SearchCase):
 class What(SearchCase):
     def test_headers(self) -> None:
         """A node gets what the handshake is made of, and what is configured; nothing else of the client's."""
-        world = PipeWorld(forward_headers=("X-Team", "Origin"))
+        world = PipeWorld(forward_headers=("X-Team", "Origin"), websocket={"allowed_origins": ("*",)})
         world.ask(
             b"Sec-WebSocket-Protocol: one, two",
             b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits",

@@ -12,11 +12,13 @@ from twisted.logger import capturedLogs
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.config.schema import PriorityQueueConfig, WebSocketMode
+from evmlb.bridge.bridge import Bridge
+from evmlb.config.schema import CorsConfig, PriorityQueueConfig, WebSocketMode
+from evmlb.policy.pages import Hosts
 from evmlb.wire.transport import NativeTransport, change_protocol
 from tests.bridge.support import NONCE, UPGRADE, BridgeWorld, Guest, call, frame, request
 from tests.front.support import post, read_replies
-from tests.support import run_property
+from tests.support import config, run_property
 
 
 class Handshake(SynchronousTestCase):
@@ -140,7 +142,7 @@ class Handshake(SynchronousTestCase):
             first = (*UPGRADE, NONCE) if complete else UPGRADE[:2]
             guest.send(request(*(b"%b: %b" % (name, value.encode()) for name, value in lines), first=first))
             [reply] = read_replies(guest.take())
-            self.assertIn(reply.status, (101, 400, 501))
+            self.assertIn(reply.status, (101, 400, 403, 501))
 
         run_property(check)
 
@@ -165,6 +167,44 @@ class Handshake(SynchronousTestCase):
         self.world.limit(allowed_origins=("*",))
         for origin in (b"https://evil.example", b"chrome-extension://abc", b"file://", b"nonsense"):
             self.world.open(b"Origin: " + origin)
+
+    def test_origins_by_default(self) -> None:
+        """Without any configured, only pages of this server's own origin may; so it is where pipes are."""
+        for mode in (WebSocketMode.SUBSCRIPTIONS, WebSocketMode.PASSTHROUGH):
+            self.world.network.config = replace(self.world.network.config, websocket=mode)
+            for origin in (
+                b"https://evil.example",
+                b"null",
+                b"chrome-extension://abc",
+                b"http://x:8080",
+                b"http://x.evil",
+            ):
+                self.assertEqual(self.asked(request(b"Origin: " + origin))[:2], (403, -32600), origin)
+        self.world.network.config = replace(self.world.network.config, websocket=WebSocketMode.SUBSCRIPTIONS)
+        for origin in (b"http://x", b"https://x", b"https://X:443"):
+            self.world.open(b"Origin: " + origin)
+
+    def test_origin_behind_a_proxy(self) -> None:
+        """Where a trusted proxy changes Host, what it says was asked counts; nobody else's word does."""
+        lines = (b"Origin: https://rpc.example", b"X-Forwarded-Host: rpc.example")
+        self.world.open(*lines, host="10.0.0.1")
+        self.assertEqual(self.asked(request(*lines))[:2], (403, -32600))
+
+    def test_origins_of_cors(self) -> None:
+        """Origins that may ask over HTTP may open a WebSocket."""
+        self.world.bridge.origins = Bridge(
+            config(cors=CorsConfig(origins=("https://app.example",))), 9, self.world.front.memory, lambda: 0.0, {}
+        ).origins
+        self.world.open(b"Origin: https://app.example")
+        self.assertEqual(self.asked(request(b"Origin: https://evil.example"))[0], 403)
+
+    def test_hosts(self) -> None:
+        """Where names are configured, others are not served, whatever a page's origin says (DNS rebinding)."""
+        self.world.front.hosts = Hosts(("rpc.example",))
+        self.assertEqual(self.asked(request(b"Origin: http://x"))[:2], (403, -32600))
+        guest = self.world.visit()
+        guest.send(request(b"Origin: http://rpc.example:8080").replace(b"Host: x", b"Host: rpc.example:8080"))
+        self.assertIn(b" 101 ", guest.take())
 
     def test_most_connections(self) -> None:
         """Half of the client connections, or as configured, may be WebSockets; the place of one that ended is free."""

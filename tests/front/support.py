@@ -177,10 +177,17 @@ def answer_by_echo(sent: Sent) -> None:
 
 
 class FrontWorld(World):
-    """A front before a routing world."""
+    """A front before a routing world. ``network``: keys of its configuration."""
 
-    def __init__(self, *names: str, max_connections: int = 100, echo: bool = False, **settings: Any) -> None:
-        super().__init__(*(names or ("a b",)))
+    def __init__(
+        self,
+        *names: str,
+        max_connections: int = 100,
+        echo: bool = False,
+        network: dict[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*(names or ("a b",)), **(network or {}))
         if echo:
             for place, name in enumerate(self.spies):
                 spy = self.spies[name] = Echo(name, self.events)

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from evmlb.config.schema import CorsConfig, LimitsConfig, LogLevel
 from evmlb.errors import Fault
 from evmlb.front import lane as lane_module
+from evmlb.methods import UNSAFE
 from tests.front.support import BALANCE, FrontWorld, Visitor, chunked, post, read_replies
 from tests.support import FakeHead, run_property
 
@@ -537,6 +538,46 @@ class ConnectionTests(LaneTestCase):
         self.assertEqual(self.world.last("a").body, BALANCE)
 
 
+class RefusedMethodTests(LaneTestCase):
+    OPERATORS = ("personal_sendTransaction", "admin_peers", "miner_start", "debug_startCPUProfile", "engine_x")
+
+    def test_refused(self) -> None:
+        """What is for a node's operator reaches no node: alone, in a batch, from a page or a deeper path."""
+        visitor = self.make()
+        for method in self.OPERATORS:
+            body = b'{"jsonrpc":"2.0","id":7,"method":"%b"}' % method.encode()
+            for data in (post(body), post(body, path=b"/net/deeper"), post(body, b"Origin: http://x", JSON_TYPE)):
+                visitor.send(data)
+                reply = visitor.reply
+                self.assertError(reply, 200, -32601)
+                self.assertEqual(json.loads(reply.body)["id"], 7)
+            visitor.send(post(b"[%b]" % body))
+            self.assertEqual(json.loads(visitor.reply.body)[0]["error"]["code"], -32601)
+        self.assertEqual(self.world.sends, "")
+
+    def test_allowed(self) -> None:
+        """A network may allow some; they are sent once, as what must not be done twice."""
+        visitor = self.make(network={"allow_methods": ("admin_*", "engine_*")})
+        visitor.send(post(b'{"jsonrpc":"2.0","id":1,"method":"admin_peers"}'))
+        exchange = self.world.last("a").sink.exchange
+        self.assertIs(exchange.klass, UNSAFE)
+        self.world.last("a").result()
+        self.assertEqual(visitor.reply.status, 200)
+        visitor.send(post(b'[{"id":1,"method":"admin_peers"},{"id":2,"method":"personal_sign"}]'))
+        exchange = self.world.last("a").sink.exchange
+        self.assertEqual((exchange.klass, b"personal_sign" in self.world.last("a").body), (UNSAFE, False))
+        self.world.last("a").answer(b'[{"jsonrpc":"2.0","id":1,"result":[]}]')
+        [peers, sign] = json.loads(visitor.reply.body)
+        self.assertEqual((peers["result"], sign["error"]["code"]), ([], -32601))
+        self.assertIn("personal_sign is for the operator of a node", sign["error"]["message"])
+        visitor.send(post(b'[{"id":1,"method":"admin_peers"},{"id":2,"method":"eth_chainId"}]'))
+        self.assertIs(self.world.last("a").sink.exchange.klass, UNSAFE)
+        self.world.last("a").answer(b'[{"jsonrpc":"2.0","id":1,"result":[]},{"jsonrpc":"2.0","id":2,"result":1}]')
+        self.assertEqual(visitor.reply.status, 200)
+        visitor.send(post(b'{"jsonrpc":"2.0","id":1,"method":"engine_x"}'))
+        self.assertError(visitor.reply, 200, -32601)
+
+
 class PathTests(LaneTestCase):
     def test_unknown_network(self) -> None:
         """Another network is 404 in the original's words; the connection stays."""
@@ -759,6 +800,37 @@ class HeaderTests(LaneTestCase):
         self.assertNotIn("access-control-allow-origin", visitor.reply.headers)
         visitor.send(post())
         self.assertEqual(visitor.reply.status, 200)
+
+    def test_strange_origin(self) -> None:
+        """With origins configured, a page of another one is refused, whatever it asks; one of our own is not."""
+        visitor = self.make(cors=CorsConfig(origins=("https://page.example",)), echo=True)
+        for data in (
+            post(BALANCE, b"Origin: https://evil.example", JSON_TYPE),
+            post(BALANCE, b"Origin: null", JSON_TYPE),
+            _line(b"GET /net HTTP/1.1\r\nOrigin: https://evil.example"),
+        ):
+            visitor.send(data)
+            self.assertError(visitor.reply, 403, -32600)
+        visitor.send(post(BALANCE, b"Origin: http://x", JSON_TYPE))
+        self.assertEqual((visitor.reply.status, len(self.world.sends)), (200, 1))
+
+    def test_hosts(self) -> None:
+        """Where names are configured, requests under another are refused, whatever they are (DNS rebinding)."""
+        visitor = self.make(hosts=("rpc.example",), echo=True)
+        for data in (
+            post(),
+            post(BALANCE, b"Origin: http://x", JSON_TYPE),
+            _line(b"GET /net HTTP/1.1"),
+            _line(b"GET / HTTP/1.1"),
+            _line(b"OPTIONS /net HTTP/1.1\r\nOrigin: http://x"),
+            _line(b"GET /net HTTP/1.1\r\nX-Forwarded-Host: rpc.example"),
+        ):
+            visitor.send(data)
+            self.assertError(visitor.reply, 403, -32600)
+        self.assertEqual(self.world.sends, "")
+        for host in (b"rpc.example", b"RPC.example:8080", b"192.0.2.7:8080"):
+            visitor.send(post().replace(b"Host: x", b"Host: " + host))
+            self.assertEqual(visitor.reply.status, 200, host)
 
     def test_preflight_pass(self) -> None:
         """By default a preflight is the node's to answer, with what it needs to know."""

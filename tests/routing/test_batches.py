@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evmlb.config.schema import HedgeConfig
-from evmlb.errors import METHOD_REFUSED, Fault
+from evmlb.errors import Fault
 from evmlb.exchange import Exchange
 from evmlb.jsonrpc import parse_call
 from evmlb.routing import admit
@@ -374,10 +374,11 @@ class RefusedMemberTests(RoutingTestCase):
         """As a client's connection does it."""
         client = Client()
         exchange = client.exchange = Exchange(client, parse_call(body), body, "10.0.0.9", world.clock.seconds())
-        if admit(exchange):
+        refusal = admit(exchange, world.router.refusal)
+        if refusal is None:
             world.router.submit(exchange)
         else:
-            client.refuse(exchange, METHOD_REFUSED)
+            client.refuse(exchange, refusal)
         return client
 
     def test_the_good_one_is_answered(self) -> None:
