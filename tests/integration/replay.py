@@ -7,7 +7,7 @@ lie, beside it, or where ``EVMLB_VECTORS`` says.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import SkipTest
@@ -76,12 +76,13 @@ def _around(text: bytes, identity: bytes) -> tuple[bytes, bytes]:
 class Replay:
     """Stands in a demo node for its chain. ``fails_inside`` and the like are its faults, as a demo node sets them.
 
-    ``error``: the member that answers everything but what polls ask.
+    ``error``: the member that answers those of the methods for which ``fails`` is true, but never what polls ask.
     """
 
     def __init__(self, pairs: list[Pair]) -> None:
         self._pairs = {_key(pair.method, pair.params): pair for pair in pairs}
         self.error = b""
+        self.fails: Callable[[str], bool] = lambda method: True
         self.fails_inside = False
         self.chain_id: int | None = None
         self.syncing_distance_blocks = 0
@@ -99,7 +100,8 @@ class Replay:
 
     def _answer(self, call: dict[str, Any]) -> bytes:
         method, call_id = call["method"], call["id"]
-        error = _INTERNAL_ERROR if self.fails_inside else b"" if method in _ASKED_BY_POLLS else self.error
+        fails = method not in _ASKED_BY_POLLS and self.fails(method)
+        error = _INTERNAL_ERROR if self.fails_inside else self.error if fails else b""
         if error:
             return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (orjson.dumps(call_id), error)
         said = self._belief(method)

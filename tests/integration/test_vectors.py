@@ -6,7 +6,7 @@ while a second node fails in each of the ways that a demo node can.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ FAULTS = """
     refuse hang status/500 status/503 rate-limit internal-error html garbage not-http truncate wrong-length close reset
     gzip redirect endless-headers slow/2000 wrong-chain syncing lying-head chunked
 """
+STATE = frozenset(("eth_getBalance", "eth_call", "eth_estimateGas", "eth_getCode", "eth_getStorageAt", "eth_getProof"))
 BELIEFS = ("wrong-chain", "syncing", "lying-head")
 
 
@@ -77,7 +78,7 @@ class ReplayCase(TestCase):
                 wrong.append(f"{pair.name}: HTTP {status} {body[:200]!r} instead of {pair.answered(number)[:200]!r}")
 
         await self.several([lambda n=n, pair=pair: one(n, pair) for n, pair in enumerate(pairs, 1000)])
-        self.assertEqual(wrong, [])
+        self.assertEqual(wrong, [], "\n".join(wrong))
 
     async def several(self, jobs: Sequence[Any]) -> None:
         """Some at a time."""
@@ -91,6 +92,11 @@ class ReplayCase(TestCase):
             status, body = await self.ask(b"[" + b",".join(pair.asked(n) for n, pair in members) + b"]")
             wanted = sorted((orjson.loads(pair.answered(n)) for n, pair in members), key=_id)
             self.assertEqual((status, sorted(orjson.loads(body), key=_id)), (200, wanted))
+
+    async def check_all_ways(self) -> None:
+        """Alone, in batches and over a WebSocket, at the same time."""
+        ways = (self.check(self.pairs), self.check_in_batches(), self.check_websocket())
+        await defer.gatherResults(map(Deferred.fromCoroutine, ways), consumeErrors=True)
 
     async def check_websocket(self) -> None:
         """All of them over one WebSocket."""
@@ -130,10 +136,26 @@ class FailingNodeTests(ReplayCase):
         if wrong in BELIEFS:  # its answers look good: only polls can tell
             while self.service.balancer.networks["demo"].network.order.candidates[0].name == "local-1":
                 await deferLater(reactor, 0.02)
-        await self.check(self.pairs)
-        await self.check_in_batches()
-        await self.check_websocket()
+        await self.check_all_ways()
         self.nodes["local-1"].become(fault("healthy"))
+
+    async def check_beside_error(self, error: bytes, fails: Callable[[str], bool]) -> None:
+        await self.begin("local-1", "local-2")
+        replay: Any = self.nodes["local-1"].rpc
+        replay.error, replay.fails = error, fails
+        await self.check_all_ways()
+
+    async def test_header_not_found(self) -> None:
+        """A node that lacks the state changes nothing."""
+        await self.check_beside_error(b'{"code":-32000,"message":"header not found"}', STATE.__contains__)
+
+    async def test_vague_error(self) -> None:
+        """Nor does one whose errors say nothing: the other node's words are what the client gets.
+
+        But for a transaction in a batch, which may have been taken: it is not sent again.
+        """
+        error = b'{"code":-32000,"message":"something went wrong"}'
+        await self.check_beside_error(error, lambda method: method != "eth_sendRawTransaction")
 
 
 def _beside(wrong: str) -> Any:
