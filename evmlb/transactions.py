@@ -51,7 +51,9 @@ _decode_params = decoder(_Params)
 
 
 def raw_transaction_of(params: msgspec.Raw | bytes) -> str | None:
-    """The first parameter, if it is a string; ``None`` otherwise, also for what is not JSON. Never raises."""
+    """The first parameter, if it is a string; ``None`` otherwise, and for what is no JSON or too long. Never raises."""
+    if len(params) > 2 * MAX_RAW_CHARACTERS:
+        return None
     try:
         return _decode_params(params).raw
     except Unreadable:

@@ -94,7 +94,7 @@ def _texts_of(call: Call | None, beside: bytes) -> Iterator[bytes]:
         return
     for each in (call,) if call.members is None else call.members:
         yield json.dumps(each.method).encode()
-        yield bytes(each.params)
+        yield bytes(memoryview(each.params)[: MAX_REQUEST_BYTES + 1])
         yield each.id
 
 
@@ -103,6 +103,8 @@ def _words_of(texts: Iterator[bytes]) -> dict[str, None]:
     given: dict[bytes, None] = {}
     room = MAX_REQUEST_BYTES
     for part in texts:
+        if len(part) > MAX_REQUEST_BYTES:
+            return {}  # to look whether it was there before would take longer than all else
         if part not in given:
             given[part] = None
             room -= len(part)
