@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.jsonrpc import AnswerKind, InvalidCall, array_of, error_body, members_of, parse_call, read_batch_answer
+from evmlb.jsonrpc.batches import MAX_ERRORS_READ
 from evmlb.jsonrpc.calls import MAX_INVALID_MEMBERS
 from evmlb.methods import FAST, REFUSED
 from tests.support import run_property
@@ -116,6 +117,19 @@ class ReadingTests(SynchronousTestCase):
 
         few, many = (min(seconds(count) for _ in range(3)) for count in (500, 4000))
         self.assertLess(many, 30 * few)  # eight times as many; beside each other they would take 64 times as long
+
+    def test_many_different_errors(self) -> None:
+        """Of very many different errors the first are read; the others are errors all the same."""
+        count = MAX_ERRORS_READ + 50
+        asked = [b"%d" % i for i in range(count)]
+        body = array_of(b'{"id":%d,"error":{"code":1,"message":"%d"}}' % (i, i) for i in range(count))
+        read = read_batch_answer(body, asked).members
+        self.assertEqual({member.answer.kind for member in read}, {AnswerKind.ERROR})
+        self.assertEqual([member.answer.message for member in read[:3]], ["0", "1", "2"])
+        self.assertEqual(
+            (read[-1].answer.code, read[-1].raw),
+            (0, b'{"id":%d,"error":{"code":1,"message":"%d"}}' % (count - 1, count - 1)),
+        )
 
     def test_take_apart_and_join(self) -> None:
         """Members stay the bytes that they are."""

@@ -147,6 +147,20 @@ def _hanging(good: Good, amount: float, rng: random.Random) -> Reply:
     return Reply(b"", End.STALL)
 
 
+def _in_part(good: Good, amount: float, rng: random.Random) -> Reply:
+    """Some members of a batch are answered, in any order, and others fail; a call by itself fails."""
+    if not good.is_batch or not good.body:
+        return _internal(good, amount, rng)
+    said = (-32603, "Internal error"), (-32029, "Too Many Requests"), (-32000, "missing trie node 1a2b (path )")
+    answers = orjson.loads(good.body)
+    for i, answer in enumerate(answers):
+        if rng.random() < 0.5:
+            code, message = rng.choice(said)
+            answers[i] = {"jsonrpc": "2.0", "id": answer["id"], "error": {"code": code, "message": message}}
+    rng.shuffle(answers)
+    return Reply(response(orjson.dumps(answers)))
+
+
 def _twice(good: Good, amount: float, rng: random.Random) -> Reply:
     return Reply(response(good.body) * 2)
 
@@ -194,6 +208,7 @@ ANSWERING: dict[str, Answering] = {
     "extra bytes": _chatty,
     "closing": _closing,
     "chunking": _chunking,
+    "in part": _in_part,
 }
 """Ailments of answering."""
 
@@ -201,7 +216,7 @@ HARMLESS = frozenset(("closing", "chunking"))
 """Unusual, but no fault: even the node that stays healthy may do it."""
 DOES_NOTHING = frozenset(("status 429", "status 403", "limited in words", "data missing", "unsupported"))
 """Refusals: the call was surely not carried out."""
-IN_VAIN = ("status 5xx", "garbage", "wrong id", "internal error")
+IN_VAIN = ("status 5xx", "garbage", "wrong id", "internal error", "in part")
 """What blames the node, so that to ask another one costs of the budget for retries."""
 OF_CONNECTIONS = ("killed", "unreachable", "answers lost")
 """Ailments of a node's connections: all reset and new ones refused; silent both ways; requests arrive, answers do not.

@@ -199,12 +199,12 @@ class Observer:
             if self._is_sound and not self._is_excused(question, call):
                 yield f"an error to {call.method}, while a node is well"
             return
-        givers = self._givers(answer)
+        givers = self._givers(question, answer)
         if call.method == "eth_blockNumber":
             yield from self._faults_of_height(client, question, call, member["result"], givers)
         elif not self._is_right(question, call, member["result"], givers):
             yield f"the wrong result for {call.method} {call.params}"
-        if self._is_sound and not call.pinned:
+        if self._is_sound and not call.pinned and not question.is_batch:
             served = ((node, node.served[call.id]) for node in givers if call.id in node.served)
             late = [node.name for node, found in served if found.known_bad_seconds > KNOWN_SECONDS]
             if late:
@@ -252,9 +252,9 @@ class Observer:
         got = (call.id in node.served or node.may_have_lost_since(since) for node in self.nodes.values())
         return question.kind is Kind.UNSAFE and any(got)
 
-    def _givers(self, answer: Answer) -> Sequence[ChaosNode]:
-        """The node that gave an answer, or all of them where the answer does not say."""
-        node = self.nodes.get(answer.value("X-Evmlb-Node"))
+    def _givers(self, question: Question, answer: Answer) -> Sequence[ChaosNode]:
+        """The node that gave an answer, or all of them where the answer does not say: to a batch several may have."""
+        node = None if question.is_batch else self.nodes.get(answer.value("X-Evmlb-Node"))
         return tuple(self.nodes.values()) if node is None else (node,)
 
 

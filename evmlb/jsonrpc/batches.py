@@ -21,6 +21,10 @@ from evmlb.jsonrpc.reading import Unreadable, decoder, is_utf8
 __all__ = ["BatchAnswer", "MemberAnswer", "array_of", "error_answer", "members_of", "read_batch_answer"]
 
 
+MAX_ERRORS_READ = 200
+"""So many different errors of one answer are read for code and message."""
+
+
 class MemberAnswer(msgspec.Struct, frozen=True, gc=False):
     """What answers one call: ``place`` is that of its id among those asked with, ``raw`` is what to pass on."""
 
@@ -48,6 +52,7 @@ _read_outsides = decoder(list[Outside])
 _read_members = decoder(list[Raw])
 _PLAIN = BatchAnswer(Answer(AnswerKind.RESULT))
 _RESULT = Answer(AnswerKind.RESULT)
+_ERROR = Answer(AnswerKind.ERROR)
 
 
 def members_of(array: bytes) -> list[bytes]:
@@ -109,7 +114,8 @@ def _for_all(answer: Outside) -> BatchAnswer:
 def _each(body: bytes, answers: list[Outside], ids: Sequence[bytes]) -> BatchAnswer:
     if len(answers) != len(ids):
         return BatchAnswer(garbage("the batch's answer has another number of members"))
-    decided = [decide(answer) for answer in answers]
+    known: dict[bytes, Answer] = {}
+    decided = [_decide(answer, known) for answer in answers]
     if None in decided:
         return BatchAnswer(garbage("a member of the batch's answer has neither result nor error"))
     places = _places([bytes(answer.id) for answer in answers], [_is_error(answer) for answer in answers], ids)
@@ -122,6 +128,18 @@ def _each(body: bytes, answers: list[Outside], ids: Sequence[bytes]) -> BatchAns
             raw, is_mended = error_answer(ids[place], bytes(answer.error)), True
         members.append(MemberAnswer(place, kind or _RESULT, raw))
     return BatchAnswer(_RESULT, tuple(members), is_mended=is_mended)
+
+
+def _decide(answer: Outside, known: dict[bytes, Answer]) -> Answer | None:
+    """What a member is. Errors are mostly the same for many members: each is read once, and of many others none."""
+    if not _is_error(answer):
+        return decide(answer)
+    raw = bytes(answer.error)
+    error = known.get(raw)
+    if error is None:
+        error = read_error(raw) if len(known) < MAX_ERRORS_READ else _ERROR
+        known[raw] = error
+    return error
 
 
 _NO_ID = (b"", b"null")

@@ -22,6 +22,7 @@ from evmlb.methods import UNSAFE
 from evmlb.network import Network
 from evmlb.policy.blocks import named_block
 from evmlb.policy.echoes import Echoes
+from evmlb.policy.members import MAX_MEMBERS_READ
 from evmlb.policy.merging import merged, worth
 from evmlb.policy.missing import may_be_elsewhere
 from evmlb.policy.nulls import is_doubtful
@@ -103,8 +104,12 @@ class MemberJudge:
         if answer.kind is AnswerKind.NULL:
             return NULL_ELSEWHERE if self._is_doubted(attempt, batch, place) else ANSWER
         verdict = verdict_on.error(answer, member)
-        if not verdict.not_there_yet or may_be_elsewhere(
-            member.method, member.params, network.chainhead, node.head, new_blocks=network.new_blocks
+        if (
+            not verdict.not_there_yet
+            or place >= MAX_MEMBERS_READ
+            or may_be_elsewhere(
+                member.method, member.params, network.chainhead, node.head, new_blocks=network.new_blocks
+            )
         ):
             return verdict
         return Verdict(rule=verdict.rule)
