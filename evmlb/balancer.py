@@ -144,7 +144,7 @@ class Balancer:
                 NodePoller(self.reactor, network, node, upstream, self.publish, self.now, self.unix_time, exporter)
             )
         hub, sockets = self._make_hub(network, upstreams)
-        pipes = self._make_pipes(network, sockets)
+        pipes = self._make_pipes(network, router)
         return NetworkParts(network, upstreams, tuple(exporters), tuple(pollers), router, hub, sockets, pipes)
 
     def _make_hub(
@@ -159,19 +159,17 @@ class Balancer:
             hub.feeds.append(feed)
         return hub, tuple(feed.socket for feed in hub.feeds)
 
-    def _make_pipes(self, network: Network, sockets: Sequence[NodeSocket]) -> Nodes | None:
-        if network.config.websocket is WebSocketMode.OFF:
+    def _make_pipes(self, network: Network, router: Router) -> Nodes | None:
+        if network.config.websocket is not WebSocketMode.PASSTHROUGH:
             return None
-        targets = [each.target for each in sockets] or [
-            Target(self.reactor, node.config, self.now) for node in network.nodes
-        ]
+        targets = [Target(self.reactor, node.config, self.now) for node in network.nodes]
         most = self.config.limits.max_header_bytes
         diallers = [
             Dialler(self.reactor, target, node.config, most, self._connect)
             for target, node in zip(targets, network.nodes, strict=True)
         ]
         strategy = chooser(network.config.strategy, self.rng)
-        return Nodes(network, diallers, strategy, self.publish, self.now, self.unix_time)
+        return Nodes(network, diallers, strategy, self.publish, self.now, self.unix_time, router.vacated)
 
     def _make_upstream(self, network: NetworkConfig, node: NodeConfig) -> NodeUpstream:
         if node.endpoint.scheme in ("ws", "wss"):

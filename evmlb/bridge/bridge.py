@@ -83,7 +83,7 @@ class Bridge:
             return _STOPPING
         if not self.origins.permit(upgrade.head.origin, *upgrade.hosts):
             return STRANGE_ORIGIN
-        if nodes is None and _is_piped(upgrade):
+        if nodes is None if _is_piped(upgrade) else upgrade.head.extra not in OWN_PATHS:
             return NO_WEBSOCKET.saying("WebSocket is not served at this path")
         return refused_handshake(upgrade.head)
 
@@ -123,6 +123,5 @@ class Bridge:
 
 
 def _is_piped(upgrade: Upgrade) -> bool:
-    """Whether a WebSocket goes to a node as it is: in the mode for it, and else where a node's own path is named."""
-    mode = upgrade.router.network.config.websocket
-    return mode is WebSocketMode.PASSTHROUGH or upgrade.head.extra not in OWN_PATHS
+    """Whether a WebSocket is joined to a node's: only where that is configured."""
+    return upgrade.router.network.config.websocket is WebSocketMode.PASSTHROUGH

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 OWN_PATHS = (b"", b"/ws", b"/ws/")
 """Paths behind the network's name that mean the network itself, and add nothing to a node's path."""
 KEY = b"sec-websocket-key"
-_HANDSHAKE = (KEY, b"sec-websocket-version", b"sec-websocket-protocol", b"sec-websocket-extensions")
+_HANDSHAKE = (KEY, b"sec-websocket-version", b"sec-websocket-protocol")
+"""No extensions: what a client says has to be read before a node sees it."""
 _VERSION = b"sec-websocket-version"
 _OTHER_VERSION = Refusal(
     400, INVALID_REQUEST.code, "WebSocket is spoken in version 13", lines=b"Sec-WebSocket-Version: 13\r\n"

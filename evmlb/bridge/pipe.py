@@ -11,8 +11,8 @@ a close frame of the node's           the same frame                            
 the node ends without one             1001 "unexpected EOF"; in the middle of   the node
                                       a frame its connection is cut
 a close frame of the client's         the same frame                            nobody
-the client ends without one           1001; in the middle of a frame its        nobody
-                                      connection is cut
+the client ends without one           1001                                      nobody
+the client breaks the rules           1001 (the client: 1002, 1008, 1009)       nobody
 the client does not read              1001 (the client: 1013, or cut)           nobody
 the node does not read                1001                                      the node
 evmlb stops                           1001, both, at the end of a frame         nobody
@@ -22,8 +22,13 @@ Blame is *suspect*, no more: what a client sends can bring a connection down. On
 is not heard any more; when the client has had its goodbye, and has answered or gone, both connections end. Whatever
 takes longer than ``CLOSE_SECONDS`` to end is cut.
 
+What a client says is read before the node sees it (:mod:`.sieve`): a method that clients may not call is answered here,
+by an error, and so is a call that the node has no room for (:mod:`.load`). The answer is put between two messages of
+the node's. Other messages pass as the frames they came in, once they are whole; what is no call passes, too, if no node
+could take it for one.
+
 Who reads slowly makes us read slowly from the other side, so that a pipe holds what the two transports like to hold
-(64 KiB each, and one read), however much passes.
+(64 KiB each, and one read), however much passes, and one message of the client's.
 """
 
 from __future__ import annotations
@@ -32,13 +37,18 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from evmlb.bridge.boundaries import close_frame
+from evmlb.bridge.frames import text_header
 from evmlb.bridge.handshake import KEY, answer, extra_of, headers_of, pairs
+from evmlb.bridge.load import Load
 from evmlb.bridge.search import Nodes, Search
 from evmlb.bridge.side import Side
+from evmlb.bridge.sieve import Breach, Message, Sieve
 from evmlb.config.schema import WebSocketConfig
-from evmlb.errors import Refusal
+from evmlb.errors import ALL_FULL, INVALID_REQUEST, Refusal
 from evmlb.interfaces import Upgrade
+from evmlb.jsonrpc import Call, InvalidCall, error_body, may_be_a_call, parse_call
 from evmlb.network import Node
+from evmlb.policy.shares import Shares
 from evmlb.stats import WebSocketStats
 
 CLOSE_SECONDS = 10.0
@@ -48,6 +58,7 @@ EARLY_BYTES = 65536
 _NODES_OWN = range(1011, 1015)
 """Close codes by which a node says that something is wrong with itself, or with what is behind it."""
 _UNCLEAN = 1006
+_FULL = ALL_FULL.saying("the node is at its limit of requests")
 _STOPPING = Refusal(503, -32011, "evmlb is stopping; try again", 1)
 
 
@@ -57,6 +68,8 @@ class Keeper(Protocol):
     config: WebSocketConfig
     stats: WebSocketStats
     stuffed_seconds: float
+    message_seconds: float
+    memory: Shares
     now: Callable[[], float]
 
     def opened(self, socket: Any) -> None:
@@ -100,6 +113,11 @@ class Pipe(Side):
         self._closing_at: float | None = None
         self._active_at = keeper.now()
         self._code: int | None = None  # of the first close frame
+        self._sieve = Sieve(keeper.config.max_message_bytes)
+        self._held_bytes = 0  # of the memory for requests
+        self._partial: tuple[float, int] | None = None  # since when a message is not whole, and which one
+        self._load: Load | None = None
+        self._owed = b""  # answers of ours that wait for the end of a message of the node's
 
     # the search for a node
 
@@ -117,6 +135,7 @@ class Pipe(Side):
     def found(self, node: Node, transport: Any, head: bytes) -> Side:
         """A node took the handshake: join the two."""
         self._search, self._node = None, node
+        self._load = self._nodes.load(node)
         far = self._far = Side(self, transport)
         transport.registerProducer(far, True)
         self._keeper.opened(self)
@@ -124,7 +143,7 @@ class Pipe(Side):
         self.transport.write(head)
         early, self._early = self._early, b""
         if early:
-            super().dataReceived(early)
+            self._take(early)
         self.hold(far.stuffed_at is not None)
         return far
 
@@ -136,20 +155,101 @@ class Pipe(Side):
         self.close_connections()
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass on what came; before the client is answered, keep it."""
+        """Judge what came and pass it on; before the client is answered, keep it."""
         if self._far is not None:
-            super().dataReceived(data)
+            self._take(data)
         elif self._search is not None:
             self._early += data
             self.hold(len(self._early) > EARLY_BYTES)
+
+    # what a client says
+
+    def _take(self, data: bytes) -> None:
+        """Pass on the control frames in what came, and the messages that may pass."""
+        self.is_alive = True
+        for step in () if self.has_closed else self._sieve.feed(data):
+            if isinstance(step, Breach):
+                self._break_off(step.code, step.words)
+            elif not isinstance(step, Message):
+                super().dataReceived(step)
+            elif self._closing_at is None and self._may_pass(step.payload):
+                super().dataReceived(step.frames)
+        self._account()
+
+    def _account(self) -> None:
+        """Hold what is held in this client's share of the memory for requests."""
+        client, more = self.upgrade.client, self._sieve.held_bytes - self._held_bytes
+        if more > 0 and not self._keeper.memory.take(client, more):
+            self._break_off(1013, "try again later: too many messages are being held")
+            return
+        self._held_bytes += more
+        if more < 0:
+            self._keeper.memory.give_back(client, -more)
+
+    def _may_pass(self, payload: bytes) -> bool:
+        """Whether a message may go to the node; where it may not, it is answered."""
+        try:
+            call: Call | None = parse_call(payload)
+        except InvalidCall as error:
+            if may_be_a_call(payload):
+                self._answer(error_body(error.id, error.code, error.message))
+                return False
+            call = None
+        refusal = None if call is None else self._refusal(call)
+        if refusal is None and self._load is not None:
+            is_answered = call is not None and call.expects_answer
+            if not self._load.take(self._keeper.now(), is_answered=is_answered):
+                refusal = _FULL
+        if refusal is not None and (call is None or call.expects_answer):
+            self._answer(error_body(call, refusal.code, refusal.message))
+        return refusal is None
+
+    def _refusal(self, call: Call) -> Refusal | None:
+        """Why a call, or one of a batch, is not for nodes. A batch goes as it came, or not at all."""
+        for member in call.members or (call,):
+            if member.error is not None:
+                return INVALID_REQUEST
+            refusal: Refusal | None = self.upgrade.router.refusal(member)
+            if refusal is not None:
+                return refusal
+        return None
+
+    def _answer(self, text: bytes) -> None:
+        """Send the client a message of ours, behind the one of the node's that it is reading."""
+        self._owed += text_header(len(text)) + text
+        if self._far is not None and self._far.watch.is_between_messages:
+            self._pay()
+        elif len(self._owed) > EARLY_BYTES:
+            self._break_off(1013, "try again later: too many calls are refused")
+
+    def _pay(self) -> None:
+        owed, self._owed = self._owed, b""
+        self.write(owed)
+
+    def _break_off(self, code: int, reason: str) -> None:
+        """End it for something that the client did."""
+        if self._far is not None and self._closing_at is None:
+            self._part(code, reason, is_whole=self._far.watch.is_between)
 
     # what happens on the sides
 
     def pass_on(self, side: Side, data: bytes) -> None:
         """Bytes came from a side."""
-        far = self._far if side is self else self
-        if far is not None:
-            far.write(data)
+        far = self._far
+        if side is self:
+            if far is not None:
+                far.write(data)
+            return
+        watch = side.watch
+        if watch.answers and self._load is not None:
+            self._load.answered(watch.answers)
+            watch.answers = 0
+        end = watch.message_end
+        if self._owed and end is not None and end <= len(data):
+            self.write(data[:end])
+            self._pay()
+            data = data[end:]
+        self.write(data)
 
     def hold_opposite(self, side: Side, wait: bool) -> None:
         """A side does not keep up, or does again."""
@@ -184,6 +284,11 @@ class Pipe(Side):
 
     def lost(self, side: Side) -> None:
         """A side's connection is gone; the end of the other is waited for."""
+        if self._load is not None:
+            self._load.release()
+        if side is self:
+            held, self._held_bytes = self._held_bytes, 0
+            self._keeper.memory.give_back(self.upgrade.client, held)
         far = self._far
         if far is None or (self.is_lost and far.is_lost):
             self._keeper.gone(self, None if far is None else self._code or _UNCLEAN)
@@ -268,12 +373,24 @@ class Pipe(Side):
         if self._far is not None:
             self._far.cut()
 
+    def _takes_too_long(self, now: float) -> bool:
+        """Whether a message has been coming in for too long; time in which we read nothing is not the client's."""
+        if not self._sieve.held_bytes or self._is_held:
+            self._partial = None
+        elif self._partial is None or self._partial[1] != self._sieve.messages:
+            self._partial = (now, self._sieve.messages)
+        return self._partial is not None and now - self._partial[0] > self._keeper.message_seconds
+
     def _check_signs_of_life(self, far: Side, now: float) -> None:
+        if self._load is not None:
+            self._load.expire(now)
         if self.is_alive:
             self.is_alive, self._active_at = False, now
         idle_seconds = self._keeper.config.idle_timeout_seconds
         is_whole = far.watch.is_between
-        if self._is_stuffed(self, now):
+        if self._takes_too_long(now):
+            self._break_off(1008, "the message took too long to arrive")
+        elif self._is_stuffed(self, now):
             self._keeper.stats.slow_closed += 1
             self._part(1013, "try again later: what was sent is not read", is_whole=is_whole)
         elif self._is_stuffed(far, now):

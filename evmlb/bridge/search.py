@@ -1,8 +1,9 @@
 """Which node a pipe goes to: one after another is asked for the handshake, until one takes it.
 
-The nodes are asked in the network's order, the first by its strategy. Those whose WebSocket could not be had a moment
-ago come last, ejected ones behind them. The client has not been answered yet, so whatever goes wrong here costs it
-nothing but time, and what it is told in the end is an answer in HTTP.
+The nodes are asked in the network's order, the first by its strategy; those that are at a limit of theirs come behind
+others, those whose WebSocket could not be had a moment ago behind these, and ejected ones last. The client was not
+answered yet, so whatever goes wrong here costs it nothing but time, and what it is told in the end is an answer in
+HTTP.
 
 =============================  ================================  ==========================================
 how a handshake fails          who is blamed                     what else
@@ -25,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from evmlb.bridge.load import Load, Vacated
 from evmlb.config.schema import Role
 from evmlb.errors import NO_NODE, RATE_LIMITED, Fault, Refusal
 from evmlb.events import Events
@@ -86,7 +88,8 @@ class Seeker(Protocol):
 class Nodes:
     """The nodes of one network, as pipes see them. ``diallers`` go with ``network.nodes``.
 
-    ``chooser``: the strategy's, for pipes alone; None: the first of the order.
+    ``chooser``: the strategy's, for pipes alone; None: the first of the order. ``vacated`` takes a call's place at a
+    node back, and lets others have it.
     """
 
     def __init__(
@@ -97,7 +100,9 @@ class Nodes:
         publish: Callable[[Events], None],
         now: Callable[[], float],
         unix_time: Callable[[], float],
+        vacated: Vacated | None = None,
     ) -> None:
+        self._vacated = vacated or _vacate
         self.network = network
         self.diallers = tuple(diallers)
         self.now = now
@@ -112,8 +117,12 @@ class Nodes:
         nodes = list(order.candidates)
         if self._chooser is not None and order.serving:
             nodes.insert(0, self._chooser.first(order))
-        nodes.sort(key=lambda node: self._passed_over.get(node.index, 0.0) > now)
+        nodes.sort(key=lambda node: (self._passed_over.get(node.index, 0.0) > now, not node.has_room(now)))
         return list(dict.fromkeys((*nodes, *order.last_resort)))
+
+    def load(self, node: Node) -> Load:
+        """What a pipe to a node will take of its limits."""
+        return Load(node, self.network.config.slow_request_timeout_seconds, self._vacated)
 
     def nobody(self) -> Refusal:
         """What is said where nobody could be asked."""
@@ -140,6 +149,10 @@ class Nodes:
     def blame(self, node: Node, words: str) -> None:
         """Something went wrong that a client may have caused: the node is suspect, and no more than that."""
         self._publish(self.network.record_failure(node, words, self.now(), proven=False))
+
+
+def _vacate(node: Node) -> None:
+    node.in_flight -= 1
 
 
 def _says_none(fault: Fault, answer: AnswerHead | None) -> bool:

