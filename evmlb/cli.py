@@ -1,4 +1,4 @@
-"""The console command: ``evmlb run``, ``check``, ``classify``, ``demo``, ``chaos``, ``version``.
+"""The console command: ``evmlb run``, ``check``, ``classify``, ``demo``, ``chaos``, ``health``, ``version``.
 
 ``run`` is ``twistd -n evmlb`` by another name; whoever wants Twisted's own options (daemon mode, a log file, another
 reactor) uses ``twistd`` itself.
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="evmlb", description="Balance JSON-RPC requests over EVM nodes.")
+    parser.add_argument("--version", action="version", version=f"evmlb {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="balance, in the foreground")
@@ -48,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     classify.set_defaults(run=_classify)
 
     demo = commands.add_parser("demo", help="a simulated chain, three nodes and the balancer before them")
-    demo.add_argument("--port", type=int, default=8080, help="default: 8080; 0 takes a free one")
-    demo.add_argument("--metrics-port", type=int, default=9101, help="default: 9101; 0 takes a free one")
+    demo.add_argument("--port", type=_port, default=8080, help="default: 8080; 0 takes a free one")
+    demo.add_argument("--metrics-port", type=_port, default=9101, help="default: 9101; 0 takes a free one")
     demo.add_argument("--quiet-life", action="store_true", help="no node misbehaves")
     demo.set_defaults(run=_demo)
 
@@ -58,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     chaos.add_argument("--runs", type=_runs, metavar="K", help="default: 1 with --seed, else 200")
     chaos.add_argument("-c", "--config", metavar="FILE", help="simulate this configuration instead of drawn ones")
     chaos.set_defaults(run=_chaos)
+
+    health = commands.add_parser("health", help="say whether the process that this configuration runs is alive")
+    health.add_argument("-c", "--config", default="config.yaml", metavar="FILE", help="default: config.yaml")
+    health.set_defaults(run=_health)
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
@@ -76,6 +81,13 @@ def _check(options: argparse.Namespace) -> int:
     from evmlb.config.load import main_check
 
     return main_check(options.file, sys.stdout, sys.stderr)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port, which are 0 to 65535")
+    return port
 
 
 def _status(text: str) -> int:
@@ -117,6 +129,12 @@ def _chaos(options: argparse.Namespace) -> int:
     from evmlb.chaos.command import main_chaos
 
     return main_chaos(options.seed, options.runs, options.config, sys.stdout, sys.stderr)
+
+
+def _health(options: argparse.Namespace) -> int:
+    from evmlb.health import main_health
+
+    return main_health(options.config, sys.stdout, sys.stderr)
 
 
 def _version(options: argparse.Namespace) -> int:

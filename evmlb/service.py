@@ -114,7 +114,8 @@ class FrontService(Service):
         self.privilegedStartService()
         super().startService()
         ports = self._ports or ()
-        _log.info("serving {networks} on {where}", networks=", ".join(self._balancer.networks), where=_where(ports))
+        for network in self._balancer.networks:
+            _log.info("{network}: served at {urls}", network=network, urls=", ".join(_urls(ports, network)))
         self.listening.callback([getattr(port.getHost(), "port", 0) for port in ports])
 
     def stopService(self) -> Deferred[None]:
@@ -137,6 +138,17 @@ class FrontService(Service):
         except Exception:
             _log.info("cutting off {count} connections that did not end in time", count=len(balancer.front.lanes))
             balancer.front.abort()
+
+
+def _urls(ports: Sequence[Any], network: str) -> list[str]:
+    """What a client on this machine asks; on a UNIX socket the path of it, and that of the network."""
+    hosts = [port.getHost() for port in ports]
+    return [
+        f"http://localhost:{host.port}/{network}"
+        if hasattr(host, "port")
+        else f"{getattr(host, 'name', host)} /{network}"
+        for host in hosts
+    ]
 
 
 def _where(ports: Sequence[Any]) -> str:

@@ -34,13 +34,26 @@ class Options(usage.Options):
             print(error, file=sys.stderr)
             raise SystemExit(1) from None
         install(self.loaded, self.parent)
+        _leave_no_pidfile(self.parent)
         install_unless_installed()
+
+
+def _leave_no_pidfile(host: Any) -> None:
+    """``twistd`` in front writes one too, so that a second one in the same folder would not start."""
+    if host and host.get("nodaemon") and host.get("pidfile") == "twistd.pid":
+        host["pidfile"] = ""
 
 
 def makeService(options: Any) -> IService:
     """Make the service that the options ask for."""
     from twisted.internet import reactor
 
+    from evmlb.process import SignalService, SystemdService
     from evmlb.service import make_service
 
-    return make_service(options.loaded, reactor, options.warnings)
+    service = make_service(options.loaded, reactor, options.warnings)
+    SignalService(reactor, options["config"], options.loaded).setServiceParent(service)
+    systemd = SystemdService(reactor)
+    systemd.setServiceParent(service)
+    service.listening.addCallback(systemd.ready)
+    return service

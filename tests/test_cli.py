@@ -24,6 +24,17 @@ class CommandTests(SynchronousTestCase):
         """``version`` prints the version."""
         self.assertEqual(self.run_command("version"), (0, f"evmlb {__version__}\n"))
 
+    def test_version_option(self) -> None:
+        """So does the option that every program has."""
+        self.assertEqual(self.run_command("--version"), (0, f"evmlb {__version__}\n"))
+
+    def test_no_port(self) -> None:
+        """A number that is no port is refused in words."""
+        for text in ("99999", "-1", "http"):
+            status, output = self.run_command("demo", "--port", text)
+            self.assertEqual(status, 2)
+            self.assertIn("--port", output)
+
     def test_check(self) -> None:
         """``check`` says that the shipped example is good, and of a bad file what is wrong."""
         self.assertEqual(self.run_command("check", str(EXAMPLE))[0], 0)

@@ -16,7 +16,7 @@ LAYERS = (  # left never imports right
     ("drivers", "wire upstream store metrics logs"),
     ("use", "exchange question examining routing polling sharing subscribing"),
     ("edges", "front bridge admin"),
-    ("composition", "balancer service tap cli classify demo chaos __main__"),
+    ("composition", "balancer service process tap cli health classify demo chaos __main__"),
 )
 RANK = {room: rank for rank, (_, rooms) in enumerate(LAYERS) for room in rooms.split()}
 NAMES = [name for name, _ in LAYERS]

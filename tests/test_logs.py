@@ -154,7 +154,7 @@ class TextTests(SynchronousTestCase):
         for is_error in (0, 1):
             event = {"time": 0.0, "message": ("old",), "isError": is_error, "system": "-"}
             publishToNewObserver(book.observer, event, textFromEventDict)
-        self.assertEqual([line.split()[0] for line in book.lines], ["INFO", "ERROR"])
+        self.assertEqual([line.split()[0] for line in book.lines], ["DEBUG", "ERROR"])
 
     def test_encoding(self) -> None:
         """A file that cannot hold a character gets an escape, and the line is not lost."""
@@ -572,7 +572,7 @@ class InstallTests(SynchronousTestCase):
         path = self.mktemp()
         install(config(), {"logger": None, "logfile": path, "nodaemon": 1})
         observer = installed()
-        self.addCleanup(observer._file.close)
+        self.addCleanup(observer.file.close)
         self.say(observer)
         signal.raise_signal(signal.SIGUSR1)
         self.say(observer)

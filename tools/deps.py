@@ -58,10 +58,18 @@ def without(constraints: str, wanted: list[str]) -> str:
     return "".join(f"{line}\n" for line in constraints.splitlines() if name_of(line) not in names)
 
 
+def _write_launcher() -> None:
+    """The command ``evmlb`` beside the python that runs this: the package is run from the checkout."""
+    launcher = Path(sys.executable).parent / "evmlb"
+    launcher.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m evmlb "$@"\n')
+    launcher.chmod(0o755)
+
+
 def main(arguments: list[str]) -> int:
     """Install; pip's exit status."""
     extras = [a for a in arguments if not a.startswith("-")]
     lowest = "--lowest" in arguments
+    _write_launcher()
     install = [sys.executable, "-m", "pip", "install", "--quiet", *requirements(extras, lowest=lowest)]
     if "--newest" in arguments:
         return subprocess.call([*install, "--upgrade", "--upgrade-strategy", "eager"])

@@ -57,8 +57,8 @@ def _start(reactor: Any, port: int, metrics_port: int, say: Say, quiet_life: boo
     service = make_service(config, reactor, watch=Narrator(say).observe)
     try:
         service.privilegedStartService()
-    except OSError as error:
-        raise SystemExit(f"evmlb demo: {error.strerror}; try --port 0 --metrics-port 0") from None
+    except SystemExit as end:  # in words, as the port is taken
+        raise SystemExit(f"{end}; try --port 0 --metrics-port 0") from None
     world.startService()
     service.startService()
     service.listening.addCallback(lambda ports: _introduce(ports[0], service.admin_port))

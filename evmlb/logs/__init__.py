@@ -8,7 +8,7 @@ Whatever a text holds, control characters in it are escaped and URLs masked (:mo
 """
 
 from evmlb.logs.events import EventLog
-from evmlb.logs.hosts import install, installed, sweep
+from evmlb.logs.hosts import install, installed, reopen, sweep
 from evmlb.logs.observer import LogObserver, make_observer
 
-__all__ = ["EventLog", "LogObserver", "install", "installed", "make_observer", "sweep"]
+__all__ = ["EventLog", "LogObserver", "install", "installed", "make_observer", "reopen", "sweep"]

@@ -14,6 +14,7 @@ any of them that is stderr, as the original had it.
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import sys
 from collections.abc import MutableMapping
@@ -103,9 +104,12 @@ class _RotatingFile(LogFile):
         return self._asked or bool(super().shouldRotate())
 
     def rotate(self) -> None:
-        """Begin anew."""
+        """Begin anew; a file that somebody has moved away is only opened again."""
         self._asked = False
-        super().rotate()
+        if os.path.exists(self.path):
+            super().rotate()
+        else:
+            self.reopen()
 
 
 def _rotating(name: str) -> IO[Any]:
@@ -114,6 +118,23 @@ def _rotating(name: str) -> IO[Any]:
     if not signal.getsignal(signal.SIGUSR1):
         signal.signal(signal.SIGUSR1, file.ask)
     return cast(IO[Any], file)
+
+
+def reopen() -> list[str]:
+    """Open the log files of ``twist`` anew, by the names that they were opened with; the names.
+
+    The descriptor stays the same, so whoever holds the file writes to the new one.
+    """
+    names = []
+    for observer in _installation.observers:
+        name = getattr(observer.file, "name", None)
+        if isinstance(name, str) and not name.startswith("<"):  # "<stderr>": not opened by a name
+            observer.file.flush()
+            descriptor = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+            os.dup2(descriptor, observer.file.fileno(), inheritable=False)
+            os.close(descriptor)
+            names.append(name)
+    return names
 
 
 def sweep() -> None:

@@ -24,7 +24,7 @@ class LogObserver:
     def __init__(
         self, file: IO[Any], form: Form, level: LogLevel, rate_limit_seconds: float, now: Callable[[], float]
     ) -> None:
-        self._file = file
+        self.file = file
         self._form = form
         self._rank = rank(level)
         self._limit: RateLimit[Record] = RateLimit(rate_limit_seconds)
@@ -55,7 +55,7 @@ class LogObserver:
     def _write(self, records: Iterable[tuple[Record, int]]) -> None:
         lines = "".join(self._form(record, suppressed) for record, suppressed in records)
         if lines:
-            _write_text(self._file, lines)
+            _write_text(self.file, lines)
 
 
 def _write_text(file: IO[Any], text: str) -> None:

@@ -5,7 +5,7 @@ The levels are the original's, and WARNING, made of twisted.logger's:
 =================  =======  ==========================================================
 critical, error    ERROR    requests are refused, or somebody must mend something
 warn               WARNING  worth knowing, but the service goes on: no error
-info               INFO     who serves, and why
+info               INFO     who serves, and why; of the libraries: DEBUG
 debug              DEBUG    each head, each suspicion
 debug, trace=True  TRACE    shows client addresses
 =================  =======  ==========================================================
@@ -39,6 +39,8 @@ _LEVELS = {
     TwistedLevel.info: LogLevel.INFO,
     TwistedLevel.debug: LogLevel.DEBUG,
 }
+_HOSTS = ("twisted.", "txaio", "autobahn", "log_legacy")
+"""What the libraries have to say at INFO ("Site starting on 9101") is of interest to those who work on evmlb."""
 _OLD_FIELDS = ("failure", "format", "isError", "logLevel", "message", "system", "why")
 _OWN_FIELDS = ("time", "level", "text", "logger", "suppressed", "traceback")
 _NOT_FIELDS = frozenset((*_OLD_FIELDS, *_OWN_FIELDS, "trace"))
@@ -72,6 +74,8 @@ def level_of(event: LogEvent) -> LogLevel:
     """The original's level of an event. One without a level is info, as it is for Twisted."""
     if event.get("log_level") is TwistedLevel.debug and event.get("trace"):
         return LogLevel.TRACE
+    if event.get("log_level") is TwistedLevel.info and event.get("log_namespace", "").startswith(_HOSTS):
+        return LogLevel.DEBUG
     return _LEVELS.get(event.get("log_level"), LogLevel.INFO)
 
 

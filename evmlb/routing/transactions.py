@@ -61,11 +61,12 @@ class Transactions:
         self._learner = learner
         self._failing = failing
         self._ways = ways
+        failing.verify = self.verify
 
     def answered_with_error(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
         """A node answered with an error which is no failure of its own."""
         exchange = attempt.exchange
-        if verdict.verify and not exchange.rivals and self._look_up(attempt, verdict, head, parts):
+        if verdict.verify and not exchange.rivals and self._look_up(attempt, verdict, head, parts, leaves=True):
             return
         taken = self._taken(attempt) if verdict.success else []
         if exchange.rivals and not taken:
@@ -74,6 +75,12 @@ class Transactions:
             self._ways.win(attempt)
             self._ways.leave(attempt)
             self._answer(attempt, head, taken or outward(exchange, verdict, parts))
+
+    def verify(self, exchange: Exchange) -> bool:
+        """Nobody took a transaction, and a node said what may mean that it has it: look, then answer."""
+        if exchange.saved is None or not is_raw(exchange):
+            return False
+        return self._look_up(*exchange.saved, leaves=False)
 
     def _answer(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> None:
         self._ways.finish(attempt)
@@ -88,13 +95,19 @@ class Transactions:
         self._learner.note_writer(exchange, attempt.node)
         return [b'{"jsonrpc":"2.0","id":%b,"result":"%b"}' % (exchange.call.id or b"null", transaction.encode())]
 
-    def _look_up(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> bool:
-        """Ask the node whether it knows the transaction, then answer. False: its hash cannot be told."""
+    def _look_up(
+        self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes], *, leaves: bool
+    ) -> bool:
+        """Ask the node whether it knows the transaction, then answer. False: its hash cannot be told.
+
+        ``leaves``: the attempt ends with this; otherwise it has ended before.
+        """
         exchange = attempt.exchange
         transaction = hash_of(exchange)
         if transaction is None:
             return False
-        self._ways.leave(attempt)
+        if leaves:
+            self._ways.leave(attempt)
         looking: Deferred[object] = ask(self._upstreams[attempt.node.index], "eth_getTransactionByHash", [transaction])
         looking.addTimeout(LOOK_UP_SECONDS, self._reactor)
         exchange.pending = looking

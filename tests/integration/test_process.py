@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -92,6 +94,78 @@ class ProcessTests(ProcessCase):
         evmlb.process.send_signal(signal.SIGINT)
         evmlb.wait()
         self.assertNotIn("Traceback", evmlb.output())
+
+    def test_sighup(self) -> None:
+        """SIGHUP does not end it: the log says what a restart would do with the file, and it goes on serving."""
+        evmlb = self.evmlb(config_text(self.node().port))
+        assert evmlb.process is not None
+        for change, words in (
+            ("", "is what runs"),
+            ("shutdown_grace: 3s\n", "differs from what runs"),
+            ("shutdown_gracee: 3s\n", "shutdown_grace"),
+        ):
+            text = evmlb.config_path.read_text()
+            evmlb.config_path.write_text(change + text)
+            evmlb.process.send_signal(signal.SIGHUP)
+            parts.wait_until(lambda words=words: words in evmlb.output(), 5, f"the log to say {words!r}")
+            evmlb.config_path.write_text(text)
+        self.assertEqual(self.post(evmlb)[0], 200)
+
+    def test_log_file_moved_away(self) -> None:
+        """On SIGUSR1 a log file that was moved away is opened anew, whichever program runs evmlb."""
+        twistd = str(Path(sys.executable).parent / "twistd")
+        for number, command in enumerate(
+            (
+                (sys.executable, twistd, "-n", "--logfile=log", "evmlb"),
+                (sys.executable, "-m", "twisted", "--log-file=log", "evmlb"),
+            )
+        ):
+            evmlb = self.evmlb(config_text(self.node().port), command=command)
+            assert evmlb.process is not None
+            log = evmlb.folder / "log"
+            parts.wait_until(lambda log=log: "served at" in log.read_text(), 5, "the log to have begun")
+            log.rename(evmlb.folder / "moved")
+            evmlb.process.send_signal(signal.SIGUSR1)
+
+            def is_new(evmlb: parts.EvmlbProcess = evmlb, log: Path = log) -> bool:
+                assert evmlb.process is not None
+                evmlb.process.send_signal(signal.SIGHUP)  # something to be written
+                return log.exists() and "SIGHUP" in log.read_text()
+
+            parts.wait_until(is_new, 5, f"a new log, {number}")
+            self.assertEqual(self.post(evmlb)[0], 200)
+            evmlb.kill()
+
+    def test_systemd(self) -> None:
+        """Systemd hears when clients are served, that the loop turns, and when it ends."""
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+            systemd.bind(str(folder / "notify"))
+            systemd.settimeout(10)
+            environ = {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "300000"}
+            evmlb = self.evmlb(config_text(self.node().port), **environ)
+            heard = {systemd.recv(100) for _ in range(5)}
+            evmlb.terminate()
+            while b"STOPPING=1" not in heard:
+                heard.add(systemd.recv(100))
+        self.assertEqual(heard, {b"READY=1", b"WATCHDOG=1", b"STOPPING=1"})
+        evmlb.wait()
+
+    def test_twice_in_a_folder(self) -> None:
+        """A second one may run in the same folder: in front no file of its process id is left there."""
+        twistd = str(Path(sys.executable).parent / "twistd")
+        evmlb = self.evmlb(config_text(self.node().port), command=(sys.executable, twistd, "-n", "evmlb"))
+        self.assertEqual([path.name for path in evmlb.folder.glob("*.pid")], [])
+
+    def test_alive(self) -> None:
+        """``evmlb health`` asks the process that a configuration runs."""
+        evmlb = self.evmlb(config_text(self.node().port))
+        command = [sys.executable, "-m", "evmlb", "health", "--config", str(evmlb.config_path)]
+        ask = {"env": dict(evmlb.environment()), "timeout": 20, "check": False, "capture_output": True}
+        self.assertEqual(subprocess.run(command, **ask).returncode, 0)  # type: ignore[call-overload]
+        evmlb.kill()
+        self.assertEqual(subprocess.run(command, **ask).returncode, 1)  # type: ignore[call-overload]
 
     def test_grace_is_bounded(self) -> None:
         """A request that does not end is cut off when the grace is over, never with a clean end."""

@@ -97,6 +97,20 @@ class BroadcastTests(TransactionTestCase):
         self.assertEqual((world.blames, world.nodes["a"].hedge_losses), ([], 0))
         world.check_idle(self)
 
+    def test_too_low_then_lost(self) -> None:
+        """A nonce that one node finds too low is looked into when the other node, asked as well, is lost."""
+        for known, expected in ((b'{"hash":"0x1"}', TAKEN), (b"null", b"nonce too low")):
+            world = self.make("a b", broadcast_transactions=2, rpc_retries=0)
+            client = self.send(world)
+            world.last("a").error(-32000, "nonce too low")
+            self.assertEqual((client.said, world.sends), ([], "ab"))
+            world.last("b").fail(Fault.DISCONNECTED)
+            self.assertEqual((client.said, world.sends), ([], "aba"))
+            world.last("a").result(known)
+            self.assertEqual(client.said, ["answer"])
+            self.assertIn(expected, client.body)
+            world.check_idle(self)
+
     def test_one_refuses(self) -> None:
         """That one node refuses it is not the end while another may take it."""
         world = self.make("a b", broadcast_transactions=2)
