@@ -6,8 +6,8 @@ While a run goes on, the :class:`Observer` hears of every answer, and of every q
    connection is cut, and only where an answer had begun, the client had left, or HTTP lets it be;
 2. a result is the one that the node which gave it had to give, going by the head it had; where the question names its
    block, the only right one. Bad input and refused methods get the error that is theirs;
-3. while a node is well (``sound``): a read gets a result, never an error. A fast one within :func:`wait_bound`, a
-   slow one unless it was given all the time that ``slow_timeout`` gives. So does a call that changes something, unless
+3. while a node is well (``sound``): a read gets a result, never an error, within :func:`wait_bound`; logs unless they
+   were given all the time that ``slow_timeout`` gives. So does a call that changes something, unless
    a node got it, or may have got it;
 4. while a node is well: no answer comes from a node that must be known to be too far behind, or to lie about its head.
    Known is what it told to polls itself (for a lie: three times over), ``KNOWN_SECONDS`` before it was asked; the
@@ -46,11 +46,10 @@ _ERRORS_OF_BAD_INPUT = frozenset((-32700, -32600))
 
 
 def wait_bound(scenario: Scenario, question: Question) -> float:
-    """How long a fast read may take while a node is well, in seconds: so much per node that may be ill, and a round
-    trip.
+    """How long a read may take while a node is well, in seconds: so much per node that may be ill, and a round trip.
 
-    A single call is asked of another node of the tier when its answer is late, so it costs ``hedge.max_delay`` at most
-    (2 s by default). A batch, or a call that only a node of another tier can answer, waits until its time is up.
+    A read is asked of another node of the tier when its answer is late, so it costs ``hedge.max_delay`` at most (2 s by
+    default), logs ``hedge.heavy_max_delay``. One that only a node of another tier can answer waits until its time ends.
     """
     network = scenario.network
     sound = network.nodes[scenario.sound_node or 0]
@@ -58,9 +57,12 @@ def wait_bound(scenario: Scenario, question: Question) -> float:
     in_reach = network.hedge.across_tiers or sound.role is min(
         (node.role for node in network.nodes), key=list(Role).index
     )
-    if network.hedge.enabled and ill <= network.hedge.max_hedges and not question.is_batch and in_reach:
-        return ill * network.hedge.max_delay_seconds + ROUND_TRIP_SECONDS
-    return ill * network.rpc_timeout_seconds + ROUND_TRIP_SECONDS
+    is_heavy = any(call.method == "eth_getLogs" for call in question.calls)
+    if network.hedge.enabled and ill <= network.hedge.max_hedges and in_reach:
+        delay = network.hedge.heavy_max_delay_seconds if is_heavy else network.hedge.max_delay_seconds
+        return ill * delay + ROUND_TRIP_SECONDS
+    first_byte = network.rpc_timeout_seconds if question.kind is Kind.FAST else network.slow_timeout_seconds
+    return ill * first_byte + ROUND_TRIP_SECONDS
 
 
 class Observer:
@@ -170,7 +172,7 @@ class Observer:
             return
         for call in question.calls:
             yield from self._faults_of_call(client, question, call, members[_key(call.id)], answer)
-        if self._is_sound and question.kind is Kind.FAST and wait > wait_bound(self._scenario, question):
+        if self._is_sound and question.kind in (Kind.FAST, Kind.SLOW) and wait > wait_bound(self._scenario, question):
             yield f"it took {wait:.3f} s, more than {wait_bound(self._scenario, question):g} s"
 
     def _faults_of_own(self, question: Question, body: Json) -> Iterator[str]:
