@@ -93,6 +93,7 @@ class Exchange:
         "queue_size",
         "queued",
         "queued_at",
+        "resent",
         "retry_after_seconds",
         "rivals",
         "saved",
@@ -127,6 +128,7 @@ class Exchange:
         self.trail: Trail | None = None
         # the uncommon rest: only read after a failure, a wait or a hedge
         self.hedges = 0
+        self.resent = 0  # of the attempts, those that replaced a kept connection which had ended
         self.paid_by: Budget | None = None  # what the present retry is charged to, should it be in vain
         self.is_bound = False  # one node knows better than all others what is asked for
         self.paused = False  # waited once for data that was not there yet
@@ -144,6 +146,11 @@ class Exchange:
     def repeatable(self) -> bool:
         """Whether it may be sent to a second node though the first may have carried it out."""
         return self.klass is not UNSAFE or self.idempotent
+
+    @property
+    def tries(self) -> int:
+        """How many times a node was tried: to replace a connection is no other try."""
+        return self.attempts - self.resent
 
     @property
     def under_way(self) -> tuple[Attempt, ...]:

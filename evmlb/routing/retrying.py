@@ -62,7 +62,7 @@ class Retrying:
         As many as configured, yet in any case each of the serving tier, one of the next, and each that is ejected: it
         may be well again.
         """
-        if exchange.attempts < self._tries or not eligible:
+        if exchange.tries < self._tries or not eligible:
             return eligible
         order = self._network.order
         had_reserve = any(node in order.reserve for node in exchange.tried)
@@ -95,9 +95,9 @@ class Retrying:
         if any(verdict.not_there_yet for verdict in exchange.verdicts):
             return self._news_pause(exchange)
         passes = verdict.retry_here or verdict.fault in (Fault.UNREACHABLE, Fault.DISCONNECTED)
-        if not passes or exchange.saved is not None or exchange.attempts >= self._tries:
+        if not passes or exchange.saved is not None or exchange.tries >= self._tries:
             return None
-        return float(AGAIN_SECONDS * 2 ** max(0, exchange.attempts - len(set(exchange.tried))))
+        return float(AGAIN_SECONDS * 2 ** max(0, exchange.tries - len(set(exchange.tried))))
 
     def _news_pause(self, exchange: Exchange) -> float | None:
         if exchange.paused or exchange.call is None or not self._may_come(exchange):

@@ -396,6 +396,7 @@ class Router:
         if now - attempt.sent_at >= QUICK_SECONDS:
             return False
         exchange.attempts += 1
+        exchange.resent += 1
         self.stats.failed[node.index, exchange.klass, "sent_anew"] += 1
         note(exchange, self.network, now, "sent anew", node.name, "its kept connection had ended")
         return True

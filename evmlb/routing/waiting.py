@@ -129,6 +129,8 @@ class Waiting:
         """Its client left. No matter if it did not wait."""
         if self._stats.queued and any(line.discard(exchange) for line in self._lines()):
             self._count()
+            if not self._stats.queued:
+                self._table.queues.discard(self)
 
     def _lines(self) -> list[Line[Exchange]]:
         return [self.line, *self._bound.values()]

@@ -48,6 +48,16 @@ class PathTests(RoutingTestCase):
         self.assertEqual(record["attempts"], 2)
         self.assertEqual([step["what"] for step in record["steps"]], ["asked", "sent anew"])
 
+    def test_sent_anew_is_no_try(self) -> None:
+        """It takes no try from the nodes behind: each tier has its turn as if it had gone well."""
+        world = self.make("a", monitoring="m", fallback="f", switch_to_fallback_enabled=True)
+        client = world.submit()
+        for name in "am":
+            self.assertTrue(world.last(name).sink.is_sent_anew())
+            world.last(name).fail(Fault.DISCONNECTED)
+        world.last("f").result()
+        self.assertEqual((client.said, client.node), (["answer"], "f"))
+
     def test_not_sent_anew(self) -> None:
         """After half a second the node had the request: the next one is asked, and nothing is sent in secret."""
         world = self.make("a b")
