@@ -4,12 +4,14 @@ The *chain* is the run of blocks from the oldest that is kept to the *tip*, link
 known is off the chain: blocks announced or fetched whose ancestors are not all known, branches, abandoned blocks. An
 off-chain block is placed by going down its ancestors, so its place is never stored and never stale.
 
-Numbers have to fall by one at each step down. So no walk is endless, whatever nodes say is whose parent.
+A link is one by hash. Numbers have to fall at each step down, nearly always by one; there are chains that skip some
+(Filecoin has no block where nobody made one). So no walk is endless, whatever nodes say is whose parent.
 """
 
 from __future__ import annotations
 
 import enum
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -26,7 +28,7 @@ class At(enum.Enum):
     MISSING = "an ancestor is unknown"
     BEYOND = "its ancestors pass below the oldest block of the chain"
     AGAINST = "it contradicts the chain: its own number there is another, or an ancestor's"
-    BROKEN = "it, or an ancestor, has a number that does not follow its parent's; neither is on the chain"
+    BROKEN = "it, or an ancestor, has a number that is not above its parent's; neither is on the chain"
 
 
 class Place(NamedTuple):
@@ -34,22 +36,22 @@ class Place(NamedTuple):
 
     at: At
     lowest: Header
-    fork: int = -1  # JOINED: the number of the highest block that it shares with the chain
+    fork: int = -1  # JOINED: the number of the highest block that it shares with the chain, or one below the oldest
 
 
 class BlockTree:
-    """Blocks by hash, and the chain by number. ``tip`` is the chain's last block, ``low`` the number of its oldest.
+    """Blocks by hash, and the chain by number. ``tip`` is the chain's last block.
 
     ``keep`` blocks below the tip are kept, and as many that were abandoned.
     """
 
-    __slots__ = ("_abandoned", "_chain", "_keep", "_known", "low", "tip")
+    __slots__ = ("_abandoned", "_chain", "_keep", "_known", "_numbers", "tip")
 
     def __init__(self, tip: Header, keep: int) -> None:
         self.tip = tip
-        self.low = tip.number
         self._keep = keep
-        self._chain = {tip.number: tip}  # without gaps
+        self._chain = {tip.number: tip}
+        self._numbers = [tip.number]  # those of the chain, the oldest block's first
         self._known = {tip.hash: tip}  # by hash, on the chain or not
         self._abandoned: deque[Header] = deque(maxlen=keep)
 
@@ -59,6 +61,11 @@ class BlockTree:
 
     def __contains__(self, block_hash: str) -> bool:
         return block_hash in self._known
+
+    @property
+    def low(self) -> int:
+        """The number of the oldest block of the chain."""
+        return self._numbers[0]
 
     @property
     def oldest(self) -> Header:
@@ -84,13 +91,13 @@ class BlockTree:
         lowest = head
         while (parent := self._known.get(lowest.parent_hash)) is not None:
             on_chain = self.is_on_chain(parent)
-            if parent.number + 1 != lowest.number:
+            if parent.number >= lowest.number:
                 return Place(At.AGAINST if on_chain else At.BROKEN, lowest)
             if on_chain:
                 return Place(At.JOINED, lowest, parent.number)
             lowest = parent
-        if lowest.number == self.low and lowest.parent_hash == self.oldest.parent_hash:
-            return Place(At.JOINED, lowest, self.low - 1)
+        if lowest.parent_hash == self.oldest.parent_hash:
+            return Place(At.JOINED, lowest, min(self.low, lowest.number) - 1)
         return Place(At.BEYOND if lowest.number <= self.low else At.MISSING, lowest)
 
     def _contradicts(self, head: Header) -> bool:
@@ -99,19 +106,20 @@ class BlockTree:
 
     def descends(self, head: Header, ancestor: Header) -> bool:
         """Whether a block is known to descend from a lower one."""
-        while head.number > ancestor.number + 1:
+        while head.number > ancestor.number and head.parent_hash != ancestor.hash:
             parent = self._known.get(head.parent_hash)
-            if parent is None or parent.number + 1 != head.number:
+            if parent is None or parent.number >= head.number:
                 return False
             head = parent
-        return head.number == ancestor.number + 1 and head.parent_hash == ancestor.hash
+        return head.number > ancestor.number
 
     def resume(self, last_seen: str | int, limit: int) -> Missed | None:
         """See :meth:`ChainView.resume`."""
         fork, removed = self._fork(last_seen)
-        if fork is None or self.tip.number - fork > limit or len(removed) > limit:
+        added = self._numbers if fork is None else self._numbers[bisect_right(self._numbers, fork) :]
+        if fork is None or len(added) > limit or len(removed) > limit:
             return None
-        return Missed(removed, tuple(self._chain[number] for number in range(fork + 1, self.tip.number + 1)))
+        return Missed(removed, tuple(self._chain[number] for number in added))
 
     def _fork(self, last_seen: str | int) -> tuple[int | None, tuple[Header, ...]]:
         """The number of a block, or of the highest of the chain below it, and those above that one down to there."""
@@ -129,11 +137,11 @@ class BlockTree:
         return (place.fork, tuple(self._down_to(seen, place.fork))) if place.at is At.JOINED else (None, ())
 
     def _down_to(self, head: Header, fork: int) -> Iterator[Header]:
-        """A joined block and its ancestors, newest first, down to the one above number ``fork``."""
-        yield head
-        while head.number > fork + 1:
-            head = self._known[head.parent_hash]
-            yield head
+        """A joined block and its ancestors, newest first, as far as they are above number ``fork``."""
+        step: Header | None = head
+        while step is not None and step.number > fork:
+            yield step
+            step = self._known.get(step.parent_hash)
 
     # changes
 
@@ -147,23 +155,26 @@ class BlockTree:
         """Make a joined block the tip: what leaves the chain, newest first, and what joins it, oldest first."""
         added = list(self._down_to(head, fork))
         added.reverse()
-        removed = [self._chain.pop(number) for number in range(self.tip.number, fork, -1)]
+        kept = bisect_right(self._numbers, fork)
+        removed = [self._chain.pop(number) for number in reversed(self._numbers[kept:])]
         self._abandoned.extend(reversed(removed))
+        self._numbers[kept:] = [header.number for header in added]
         self._chain.update((header.number, header) for header in added)
         self._known.update((header.hash, header) for header in added)  # a head may have been dropped meanwhile
         self.tip = head
-        while self.low < head.number - self._keep:
-            self._known.pop(self._chain.pop(self.low).hash, None)
-            self.low += 1
+        surplus = max(0, len(self._numbers) - self._keep - 1)
+        for number in self._numbers[:surplus]:
+            self._known.pop(self._chain.pop(number).hash, None)
+        del self._numbers[:surplus]
         return removed, added
 
     def lengthen(self) -> bool:
         """Take the parent of the oldest block into the chain; whether it was known, and is its parent."""
         parent = self._known.get(self.oldest.parent_hash)
-        if parent is None or parent.number != self.low - 1:
+        if parent is None or parent.number >= self.low:
             return False
-        self.low -= 1
-        self._chain[self.low] = parent
+        self._numbers.insert(0, parent.number)
+        self._chain[parent.number] = parent
         return True
 
     def drop(self, *hashes: str) -> None:

@@ -93,7 +93,7 @@ class ChainView:
         self._keep = keep
         self._history = min(history_blocks, keep)
         self._tree: BlockTree | None = None  # before the first head
-        self._told_from = 0  # blocks of the chain below this number are history, which nobody was told of
+        self._told_from = 0  # the lowest block that was told has it; those below are history, of which nobody was told
         self._floor = 0  # history is fetched down to this number
         self._history_failures = 0  # in a row
         self._history_rests = False  # until the next announcement
@@ -260,7 +260,8 @@ class ChainView:
         fork = rival.place.fork
         removed, added = tree.move(rival.head, fork)
         told = tuple(header for header in removed if header.number >= self._told_from)
-        self._told_from = min(self._told_from, fork + 1)
+        if fork < self._told_from:
+            self._told_from = added[0].number
         return told, tuple(added)
 
     def _silence(self, source: Hashable, head: Header, why: Why) -> None:

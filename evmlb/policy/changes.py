@@ -13,9 +13,10 @@ from evmlb.policy.headers import Header
 class Wanted(NamedTuple):
     """A block that is needed. The caller answers each by :meth:`ChainView.fetched` or :meth:`ChainView.fetch_failed`.
 
-    Below it, down to the number ``down_to``, others are probably needed too, whose hashes are not known yet. The
-    caller may fetch some of them by number at the same time and give them to the same :meth:`ChainView.fetched`: those
-    that turn out to be linked save a round trip each, the others do no harm. ``is_history`` is not urgent.
+    ``number`` is the highest that it can have: chains may skip some. Below it, down to the number ``down_to``, others
+    are probably needed too, whose hashes are not known yet. The caller may fetch some of them by number at the same
+    time and give them to the same :meth:`ChainView.fetched`: those that turn out to be linked save a round trip each,
+    the others do no harm. ``is_history`` is not urgent.
     """
 
     hash: str
@@ -28,7 +29,7 @@ class Why(enum.Enum):
     """Why a source's word was dropped. The values are for logs."""
 
     CONFLICT = "it announced another block under a hash that is known"
-    NUMBER = "its block's number does not follow that of the block's parent"
+    NUMBER = "its block's number is not above that of the block's parent"
     UNFETCHED = "the ancestors of its head could not be had"
 
 

@@ -127,6 +127,76 @@ class GrowthTests(Case):
         self.assertEqual(len(self.view), held)
 
 
+class SkippedNumberTests(Case):
+    """Chains that skip numbers: a link by hash is a link."""
+
+    def test_skipped(self) -> None:
+        """1001, 1002, and then 1004 whose parent is 1002: told at once, and nobody is cut off."""
+        one, two = self.grow(1), self.grow(1)
+        four = self.tree.mine(two, skip=1)
+        self.assertEqual((four.number - two.number, one.number), (2, self.base.number + 1))
+        self.expect(self.view.observe(A, four), [], [four])
+        five = self.mine(four)
+        self.expect(self.view.observe(B, five), [], [five])
+
+    def test_missing(self) -> None:
+        """What is missing below a skipped number is asked for by hash, and told in order."""
+        two = self.tree.mine(self.base, 2, skip=3)
+        five = self.tree.mine(two, 2, skip=2)
+        told = self.supply(self.view.observe(A, five))
+        line = self.tree.line(five)
+        self.assertEqual([block for change in told for block in change.added], line[line.index(self.base) + 1 :])
+
+    def test_reorg(self) -> None:
+        """A block that a skipped number takes the place of is taken back, also the view's first one."""
+        one = self.grow(1)
+        other = self.tree.mine(self.base, skip=1)
+        self.expect(self.view.observe(A, other), [one], [other])
+        sibling = self.tree.mine(self.tree.ancestor(self.base, 1), skip=5)
+        self.expect(self.view.observe(A, sibling), [other, self.base], [sibling])
+        self.assertEqual(self.view.tip, sibling)
+        self.assertIsNotNone(self.view.resume(self.base.parent_hash, 9))
+
+    def test_resume(self) -> None:
+        """Blocks that were missed are counted, not numbers; a number that was skipped is below the next block."""
+        blocks = [self.base]
+        for skip in (3, 0, 7):
+            blocks.append(self.tree.mine(blocks[-1], skip=skip))
+            self.view.observe(A, blocks[-1])
+        for last_seen, missed in (
+            (self.base.hash, 3),
+            (self.base.number, 3),
+            (self.base.number + 2, 3),
+            (blocks[1].number, 2),
+            (blocks[2].number + 4, 1),
+            (blocks[3].hash, 0),
+        ):
+            self.assertEqual(self.view.resume(last_seen, 3), Missed((), tuple(blocks[4 - missed :])), last_seen)
+        self.assertIsNone(self.view.resume(self.base.number, 2))
+
+    def test_kept(self) -> None:
+        """So many blocks are kept, not numbers."""
+        tip = self.base
+        for _ in range(50):
+            tip = self.tree.mine(tip, skip=4)
+            self.view.observe(A, tip)
+        line = self.tree.line(tip)
+        missed = self.view.resume(line[-1 - self.keep].hash, 1000)
+        assert missed is not None
+        self.assertEqual(len(missed.added), self.keep)
+        self.assertIsNone(self.view.resume(line[-3 - self.keep].hash, 1000))
+
+    def test_history(self) -> None:
+        """The history goes on below a number that was skipped."""
+        self.tree = Tree(100)
+        base = self.tree.mine(self.tree.mine(self.tree.root, 3, skip=2), 2, skip=4)
+        view = self.view = ChainView(20, keep=30, history_blocks=30)
+        self.supply(view.observe(A, base))
+        missed = view.resume(self.tree.root.hash, 30)
+        assert missed is not None
+        self.assertEqual([block.hash for block in missed.added], [each.hash for each in self.tree.line(base)[1:]])
+
+
 class LagTests(Case):
     def test_leader_gone(self) -> None:
         """When the leading node goes, one that lags takes nothing back and tells nothing twice."""
@@ -377,8 +447,8 @@ class FaultTests(Case):
         self.assertEqual(self.view.tip, tip)
 
     def test_wrong_number(self) -> None:
-        """A child of the tip that is two higher, or not higher, is refused."""
-        for number in (self.base.number + 2, self.base.number, 5):
+        """A child of the tip that is not higher is refused."""
+        for number in (self.base.number, 5):
             false = Header(number, block_hash(f"f{number}"), self.base.hash, 0, b"", b"")
             self.assertEqual(self.refuted(self.view.observe(B, false)), [(B, Why.NUMBER)])
         self.assertEqual(self.view.tip, self.base)
@@ -386,7 +456,7 @@ class FaultTests(Case):
     def test_wrong_number_fetched(self) -> None:
         """A head whose number proves wrong once its parent is there is refused."""
         parent = self.mine(self.base, 2)
-        false = Header(parent.number + 3, block_hash("false"), parent.hash, 0, b"", b"")
+        false = Header(parent.number, block_hash("false"), parent.hash, 0, b"", b"")
         wanted = self.view.observe(B, false).wanted
         self.assertEqual([want.hash for want in wanted], [parent.hash])
         self.assertEqual(self.refuted(self.view.fetched(parent)), [(B, Why.NUMBER)])
@@ -535,6 +605,7 @@ class Nodes(RuleBasedStateMachine):
     """Nodes of one reference chain that reorgs, lag, go astray, come and go; announcements and fetches get lost."""
 
     names = (A, B, C)
+    skips = st.integers(0, 0) | st.integers(0, 3)  # numbers that the next block leaves out
     lies_may_stay = False
     sizes: tuple[int, int, int] = (500, 500, 30)
 
@@ -563,13 +634,13 @@ class Nodes(RuleBasedStateMachine):
         assert not change.too_far
         assert all(refuted.why is Why.UNFETCHED for refuted in change.refuted)
 
-    @rule(count=st.integers(1, 4))
-    def mine(self, count: int) -> None:
-        self.reference = self.tree.mine(self.reference, count)
+    @rule(count=st.integers(1, 4), skip=skips)
+    def mine(self, count: int, skip: int) -> None:
+        self.reference = self.tree.mine(self.reference, count, skip)
 
-    @rule(depth=st.integers(1, 4), count=st.integers(1, 5))
-    def reorg(self, depth: int, count: int) -> None:
-        self.reference = self.tree.mine(self.tree.ancestor(self.reference, depth), count)
+    @rule(depth=st.integers(1, 4), count=st.integers(1, 5), skip=skips)
+    def reorg(self, depth: int, count: int, skip: int) -> None:
+        self.reference = self.tree.mine(self.tree.ancestor(self.reference, depth), count, skip)
 
     @rule(name=st.sampled_from(names), lag=st.integers(0, 5))
     def sync(self, name: str, lag: int) -> None:

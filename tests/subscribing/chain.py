@@ -73,10 +73,10 @@ class Chain:
         self.blocks[block.hash] = block
         return block
 
-    def mine(self, *emitted: Emitted, on: Block | None = None) -> Block:
-        """A new block on the tip, or on another, which makes it the tip."""
-        parent = on or self.tip
-        self.tip = self._add(Block(parent.number + 1, f"{parent.hash} {len(self.blocks)}", parent, emitted))
+    def mine(self, *emitted: Emitted, on: Block | None = None, skip: int = 0) -> Block:
+        """A new block on the tip, or on another, which makes it the tip; it leaves out ``skip`` numbers."""
+        parent, number = on or self.tip, (on or self.tip).number + 1 + skip
+        self.tip = self._add(Block(number, f"{parent.hash} {len(self.blocks)}", parent, emitted))
         return self.tip
 
     def invent(self, parent: Block) -> Block:

@@ -47,6 +47,27 @@ class HeadsTests(Case):
         heads.check(world.chain.tip)
         self.assertEqual(world["a"].asked, [])
 
+    def test_skipped_numbers(self) -> None:
+        """Chains that skip numbers (1001, 1002, 1004) are told like others, pushed or polled, and nobody is closed."""
+        for push in (True, False):
+            world = self.world("a b", push=push)
+            heads, logs = world.heads(), world.logs({})
+            for skip in (0, 1, 0, 5, 2):
+                world.chain.mine(LOG, skip=skip)
+                world.all_see()
+                world.wait(1)
+            for skip in (1, 0, 3):  # these are missed
+                world.chain.mine(LOG, skip=skip)
+            world.chain.mine(LOG, skip=2, on=world.chain.tip.ancestor(1))  # and one of them abandoned
+            world.all_see()
+            world.wait(2)
+            heads.check(world.chain.tip)
+            logs.check(world.chain.tip)
+            self.assertEqual((world.hub.cuts, len(heads.events)), (0, 8))
+            came_back = world.heads(resume=heads.events[2].hash)
+            world.wait(1)
+            came_back.check(world.chain.tip)
+
     def test_polled(self) -> None:
         """A network without WebSocket has heads as well."""
         world = self.world("a b", push=False)
@@ -181,6 +202,27 @@ class LogsTests(Case):
         mine.check(world.chain.tip)
         everything.check(world.chain.tip)
         self.assertEqual((len(mine.events), len(everything.events)), (2, 4))
+
+    def test_skipped_numbers(self) -> None:
+        """Chains that skip numbers (1001, 1002, 1004) are told like others, pushed or polled, and nobody is closed."""
+        for push in (True, False):
+            world = self.world("a b", push=push)
+            heads, logs = world.heads(), world.logs({})
+            for skip in (0, 1, 0, 5, 2):
+                world.chain.mine(LOG, skip=skip)
+                world.all_see()
+                world.wait(1)
+            for skip in (1, 0, 3):  # these are missed
+                world.chain.mine(LOG, skip=skip)
+            world.chain.mine(LOG, skip=2, on=world.chain.tip.ancestor(1))  # and one of them abandoned
+            world.all_see()
+            world.wait(2)
+            heads.check(world.chain.tip)
+            logs.check(world.chain.tip)
+            self.assertEqual((world.hub.cuts, len(heads.events)), (0, 8))
+            came_back = world.heads(resume=heads.events[2].hash)
+            world.wait(1)
+            came_back.check(world.chain.tip)
 
     def test_polled(self) -> None:
         """A network without WebSocket has logs as well."""

@@ -109,8 +109,7 @@ class FakeNode:
     def _result(self, method: str, params: list[Any]) -> Any:
         if method == "eth_getBlockByNumber":
             number = int(params[0], 16)
-            block = self.head.ancestor(self.head.number - number) if number <= self.head.number else None
-            return block.value if block is not None and block.number == number else None
+            return next((block.value for block in self.head.line() if block.number == number), None)
         if method == "eth_getBlockByHash":
             found = self._known(params[0])
             return found.value if found is not None else None
