@@ -36,7 +36,7 @@ MAX_TESTED = 100
 """Of a longer list no bloom test is made: three bits of a busy block's bloom match one of so many in any case, and
 their masks would cost a millisecond and 30 KB."""
 
-_FILTER_BYTES, _VALUE_BYTES, _MASK_BYTES, _FILED_BYTES = 1500, 120, 300, 280
+_FILTER_BYTES, _VALUE_BYTES, _MASK_BYTES, _FILED_BYTES = 1500, 120, 300, 320
 """Measured: of a filter and its subscription, of each value, of its bloom mask, of its place in the index."""
 
 _ADDRESS_BYTES, _TOPIC_BYTES = 20, 32
