@@ -20,7 +20,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from evmlb.admin.resources import NetworkView, make_admin_site
+from evmlb.admin.resources import NetworkView, make_admin_site, readers_of
 from evmlb.balancer import Balancer, see_to_sockets
 from evmlb.config.schema import Config, NetworkConfig, Role
 from evmlb.events import Events
@@ -204,6 +204,7 @@ class AdminService(Service):
             balancer.readiness,
             balancer.now,
             ring=balancer.ring,
+            readers=readers_of(balancer.config),
         )
         self._ports: list[Any] | None = None
         self.port = 0

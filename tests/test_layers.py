@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent / "evmlb"
 
 LAYERS = (  # left never imports right
-    ("values", "chain errors events jsonrpc methods transactions trail urls texts stats config.schema config"),
+    ("values", "chain errors events jsonrpc memo methods transactions trail urls texts stats config.schema config"),
     ("policy", "policy"),
     ("node", "node network"),
     ("interfaces", "interfaces"),

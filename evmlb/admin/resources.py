@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -19,10 +20,13 @@ from evmlb.admin.pages import PageWorks, make_cooperator
 from evmlb.admin.readiness import Readiness
 from evmlb.admin.site import AdminSite
 from evmlb.admin.views import NetworkView, as_json, network_facts, nodes_page, records_page, requests_page
+from evmlb.config.schema import Config
+from evmlb.policy.addresses import AddressRanges
+from evmlb.policy.pages import Hosts
 from evmlb.texts import shown
 from evmlb.trail import Ring
 
-__all__ = ["MetricsPage", "MetricsRendering", "NetworkView", "make_admin_site", "make_root"]
+__all__ = ["MetricsPage", "MetricsRendering", "NetworkView", "Readers", "make_admin_site", "make_root", "readers_of"]
 
 _TEXT = b"text/plain; charset=utf-8"
 _JSON = b"application/json"
@@ -138,11 +142,47 @@ def _answer_ready(request: Request, ready: bool, reason: str) -> int:
     return answer(request, status, f"{reason}\n".encode())
 
 
-class Nodes(Page):
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Who may read the pages that tell more than numbers: clients by their addresses, asking by these names.
+
+    A web page can make its own name resolve to this port (DNS rebinding), and then read in its visitor's name; so a
+    Host that is neither an address, nor ``localhost``, nor listed is refused. A UNIX socket has no address: who may use
+    it is said by its file.
+    """
+
+    clients: AddressRanges
+    hosts: Hosts
+
+    def refusal(self, request: Request) -> str | None:
+        """Why this request may not read; None: it may."""
+        client = getattr(request.getClientAddress(), "host", None)
+        if client is not None and client not in self.clients:
+            return f"{client} may not read this: see admin_clients in the configuration"
+        host = request.getHeader(b"host") or b""
+        return None if self.hosts.permit(host) else "not by this name: see admin_hosts in the configuration"
+
+
+class PrivatePage(Page):
+    """A page for readers only."""
+
+    def __init__(self, readers: Readers) -> None:
+        super().__init__()
+        self._readers = readers
+
+    def render(self, request: Request) -> int:
+        """Answer those who may read."""
+        refusal = self._readers.refusal(request)
+        return super().render(request) if refusal is None else answer(request, http.FORBIDDEN, f"{refusal}\n".encode())
+
+
+class Nodes(PrivatePage):
     """Everything known of every node, and why it serves or not; below, of one network."""
 
-    def __init__(self, views: Mapping[str, NetworkView], works: PageWorks, now: Callable[[], float]) -> None:
-        super().__init__()
+    def __init__(
+        self, readers: Readers, views: Mapping[str, NetworkView], works: PageWorks, now: Callable[[], float]
+    ) -> None:
+        super().__init__(readers)
         self._views = views
         self._works = works
         self._now = now
@@ -160,11 +200,11 @@ class Nodes(Page):
         return answer(request, http.OK, as_json(network_facts(view, self._now())), _JSON)
 
 
-class Requests(Page):
+class Requests(PrivatePage):
     """The last failures and the slowest requests, each with its path."""
 
-    def __init__(self, ring: Ring, works: PageWorks) -> None:
-        super().__init__()
+    def __init__(self, readers: Readers, ring: Ring, works: PageWorks) -> None:
+        super().__init__(readers)
         self._lists = {"failures": ring.failures, "slowest": ring.slowest}
         self._works = works
 
@@ -240,6 +280,7 @@ def make_root(
     now: Callable[[], float],
     works: PageWorks,
     ring: Ring,
+    readers: Readers,
 ) -> Root:
     """Make the tree of pages."""
     return Root(
@@ -248,8 +289,8 @@ def make_root(
             b"metrics": MetricsResource(metrics, works),
             b"livez": Live(),
             b"readyz": Ready(readiness, now),
-            b"nodes": Nodes(views, works, now),
-            b"requests": Requests(ring, works),
+            b"nodes": Nodes(readers, views, works, now),
+            b"requests": Requests(readers, ring, works),
         }
     )
 
@@ -261,7 +302,17 @@ def make_admin_site(
     now: Callable[[], float],
     clock: Any = None,
     ring: Ring | None = None,
+    readers: Readers | None = None,
 ) -> AdminSite:
-    """Make the site. ``clock`` gives ``callLater`` for time-outs and pauses; the reactor where it is not given."""
+    """Make the site. ``clock`` gives ``callLater`` for time-outs and pauses; the reactor where it is not given.
+
+    ``readers`` of the private pages: this machine alone, unless others are named.
+    """
     works = PageWorks(make_cooperator(clock))
-    return AdminSite(make_root(views, metrics, readiness, now, works, ring or Ring(0, now)), clock)
+    readers = readers or readers_of(Config(networks=()))
+    return AdminSite(make_root(views, metrics, readiness, now, works, ring or Ring(0, now), readers), clock)
+
+
+def readers_of(config: Config) -> Readers:
+    """The readers that a configuration names."""
+    return Readers(AddressRanges(config.admin_clients), Hosts(("localhost", *config.admin_hosts)))

@@ -5,13 +5,22 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any
 
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from evmlb.policy.shares import Shares
+
 MAX_BODY_BYTES = 4096
 """Nothing here reads a body; a small one is let pass."""
 IDLE_SECONDS = 30.0
+"""In so much time a request must be there whole, counted from the connection's beginning, or the answer before it."""
+ANSWER_SECONDS = 60.0
+"""So long a client may take to read an answer."""
+MAX_CONNECTIONS = 100
+"""One client has no more of them than is left for all others."""
 _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
@@ -57,9 +66,41 @@ class AdminRequest(Request):
         return super().processingFailed(reason)
 
 
-class AdminSite(Site):
-    """The site of the admin port. ``clock`` is what times idle connections out."""
+class AdminChannel(http.HTTPChannel):
+    """A connection. Its time does not begin anew with each byte: nobody holds it by sending one now and then."""
 
+    _answering: Any = None
+    factory: Any  # the site
+
+    def resetTimeout(self) -> None:
+        """Called for each piece that comes in: nothing, see above."""
+
+    def allContentReceived(self) -> None:
+        """A request is there; its answer is made and read from now on."""
+        self._answering = self.callLater(ANSWER_SECONDS, self.forceAbortClient)
+        super().allContentReceived()
+
+    def requestDone(self, request: Request) -> None:
+        """It is answered."""
+        self._stop_answering()
+        super().requestDone(request)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It ended."""
+        self._stop_answering()
+        super().connectionLost(reason)
+        self.factory.gone(self)
+
+    def _stop_answering(self) -> None:
+        answering, self._answering = self._answering, None
+        if answering is not None and answering.active():
+            answering.cancel()
+
+
+class AdminSite(Site):
+    """The site of the admin port. ``clock`` is what times connections out."""
+
+    protocol: Any = AdminChannel
     displayTracebacks = False
     noisy = False  # no log line with our address in memory when it starts and stops
 
@@ -68,6 +109,23 @@ class AdminSite(Site):
         super().__init__(
             root, requestFactory=AdminRequest, parsePOSTFormSubmission=False, timeout=IDLE_SECONDS, **settings
         )
+        self._shares = Shares(MAX_CONNECTIONS)
+        self._clients: dict[Protocol, str] = {}
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """A connection, if its client may have one more; None closes it."""
+        client = getattr(addr, "host", "")
+        if not self._shares.take(client):
+            return None
+        channel: Any = super().buildProtocol(addr)
+        self._clients[channel] = client
+        return channel
+
+    def gone(self, channel: Protocol) -> None:
+        """A connection ended."""
+        client = self._clients.pop(channel, None)
+        if client is not None:
+            self._shares.give_back(client)
 
     def log(self, request: http.Request) -> None:
         """Requests to the admin port are not logged: a scrape every few seconds says nothing."""

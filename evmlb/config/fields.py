@@ -333,6 +333,8 @@ TOP_KEYS: dict[str, Key] = {
     "shutdown_grace": Key("shutdown_grace_seconds", _delay),
     "trusted_proxies": Key("trusted_proxies", each(scalar(ip_range))),
     "hosts": Key("hosts", each(scalar(host_name))),
+    "admin_clients": Key("admin_clients", each(scalar(ip_range))),
+    "admin_hosts": Key("admin_hosts", each(scalar(host_name))),
     "forward_headers": Key("forward_headers", each(scalar(header_name))),
     "answer_headers": Key("answer_headers", _yes_no),
     "error_status": Key("error_status", scalar(error_status)),

@@ -315,6 +315,11 @@ class Config:
         "fe80::/10",
     )
     hosts: tuple[str, ...] = ()  # names under which requests are taken; empty: any
+    admin_clients: tuple[str, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+    )  # who may read the pages that tell of nodes and requests
+    admin_hosts: tuple[str, ...] = ()  # by which names, beside localhost and any address
     forward_headers: tuple[str, ...] = ()
     answer_headers: bool = True  # X-Evmlb-*
     error_status: int | None = None  # 200: own errors travel with this status

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from evmlb.config.schema import Config, CorsConfig
 from evmlb.errors import Refusal
 from evmlb.interfaces import AnswerHead
+from evmlb.memo import Memo
 from evmlb.wire.http1 import RequestHead, status_line
 
 if TYPE_CHECKING:
     from evmlb.node import Node
 
 JSON = b"application/json"
-_MEMO_HEADS = 4096
+_MEMO_BYTES = 1024 * 1024
+_MEMO_HEAD_BYTES = 1024
 
 
 class Answers:
@@ -28,17 +30,16 @@ class Answers:
         self._own_headers = config.answer_headers
         self._cors = config.cors
         self._error_status = config.error_status
-        self._common: dict[tuple[str, bytes], bytes] = {}
+        self._common: Memo[tuple[str, bytes], bytes] = Memo(_MEMO_BYTES, _MEMO_HEAD_BYTES)
 
     def common(self, node: Node, content_type: bytes) -> bytes:
         """The head of a common answer up to the number of its length."""
         key = (node.name, content_type)
         head = self._common.get(key)
         if head is None:
-            if len(self._common) >= _MEMO_HEADS:
-                self._common.clear()
             lines = status_line(200) + _content_type(content_type) + self._provenance(node.name, 1, False)
-            head = self._common[key] = lines + b"Content-Length: "
+            head = lines + b"Content-Length: "
+            self._common.keep(key, head, len(content_type) + len(head))
         return head
 
     def head(

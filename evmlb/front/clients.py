@@ -5,7 +5,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-_MEMO_ENTRIES = 4096
+from evmlb.memo import Memo
+from evmlb.policy.addresses import AddressRanges
+
+_MEMO_BYTES = 1024 * 1024
+_MEMO_ENTRY_BYTES = 512
+MAX_HOPS = 32
+"""So many addresses at the end of X-Forwarded-For are read. No more proxies of one's own stand in a row."""
 UNIX_PEER = "unix"
 """What a peer without an address is called: a process on this machine, as near as one on loopback."""
 
@@ -17,8 +23,8 @@ class ClientAddresses:
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
-        self._trusted = tuple(ipaddress.ip_network(network) for network in trusted)
-        self._memo: dict[tuple[str, bytes], str] = {}
+        self._trusted = AddressRanges(trusted)
+        self._memo: Memo[tuple[str, bytes], str] = Memo(_MEMO_BYTES, _MEMO_ENTRY_BYTES)
 
     def client(self, peer: str, forwarded_for: bytes) -> str:
         """The client's address. ``forwarded_for`` is the header's value, empty when there is none."""
@@ -27,24 +33,17 @@ class ClientAddresses:
         known = self._memo.get((peer, forwarded_for))
         if known is None:
             known = self._read(peer, forwarded_for)
-            if len(self._memo) >= _MEMO_ENTRIES:
-                self._memo.clear()
-            self._memo[peer, forwarded_for] = known
+            self._memo.keep((peer, forwarded_for), known, len(peer) + len(forwarded_for) + len(known))
         return known
 
     def is_trusted(self, address: str) -> bool:
         """Whether an address is a proxy's that may speak for others."""
-        if address == UNIX_PEER:
-            return True
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in network for network in self._trusted if network.version == parsed.version)
+        return address == UNIX_PEER or address in self._trusted
 
     def _read(self, peer: str, forwarded_for: bytes) -> str:
         client = peer
-        hops = [hop.strip() for hop in forwarded_for.decode("latin-1").split(",")]
+        last = forwarded_for.rsplit(b",", MAX_HOPS)
+        hops = [hop.decode("latin-1").strip() for hop in (last if len(last) <= MAX_HOPS else last[1:])]
         while hops and self.is_trusted(client):
             hop = hops.pop()
             try:

@@ -25,6 +25,8 @@ from urllib.parse import unquote_to_bytes
 import httptools
 import msgspec
 
+from evmlb.memo import Memo
+
 END_OF_HEAD: Final = b"\r\n\r\n"
 
 CHUNKED: Final = -1
@@ -33,6 +35,7 @@ UNTIL_CLOSE: Final = -2
 """``length`` of an answer whose body ends with the connection."""
 
 _MEMO_HEADS = 2048
+_MEMO_BYTES = 8 * 1024 * 1024
 _MEMO_HEAD_BYTES = 2048
 
 
@@ -159,34 +162,31 @@ def _as_known_answer(raw: bytes) -> bytes:
     return _BLANK_BEFORE_COLON.sub(rb"\1:", _LATER_ANSWER.sub(b"HTTP/1.1 ", raw))
 
 
-class _Memo(dict[bytes, msgspec.Struct]):
-    """A bounded table of heads. Emptied when full: it fills again within a few requests.
+class Heads(Memo[bytes, msgspec.Struct]):
+    """Heads by their bytes. One that was read takes some three times as much.
 
     A head is kept when it comes for the second time: those with an id of their own in every request (tracing) would
     only push the others out.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_MEMO_BYTES, 4 * _MEMO_HEAD_BYTES)
         self._seen_once: set[int] = set()
 
-    def keep(self, raw: bytes, head: msgspec.Struct) -> None:
-        if len(raw) > _MEMO_HEAD_BYTES:
-            return
+    def note(self, raw: bytes, head: msgspec.Struct) -> None:
+        """A head was read."""
         key = hash(raw)
         if key not in self._seen_once:
             if len(self._seen_once) >= _MEMO_HEADS:
                 self._seen_once.clear()
             self._seen_once.add(key)
-            return
-        if len(self) >= _MEMO_HEADS:
-            self.clear()
-        self[raw] = head
+        else:
+            self.keep(raw, head, 4 * len(raw))
 
 
-request_heads: Final = _Memo()
+request_heads: Final = Heads()
 """Request heads seen before: the hot lane looks here first, then calls :func:`read_request_head`."""
-response_heads: Final = _Memo()
+response_heads: Final = Heads()
 """The same for answers of nodes."""
 
 
@@ -226,7 +226,7 @@ def read_request_head(raw: bytes) -> RequestHead:
         is_marked=any(name in collector.fields for name in _MARKS),
         headers=tuple(collector.headers),
     )
-    request_heads.keep(raw, head)
+    request_heads.note(raw, head)
     return head
 
 
@@ -250,7 +250,7 @@ def read_response_head(raw: bytes, *, asked_with_head: bool = False) -> Response
         headers=tuple(collector.headers),
     )
     if not asked_with_head:
-        response_heads.keep(raw, head)
+        response_heads.note(raw, head)
     return head
 
 

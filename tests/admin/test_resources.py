@@ -18,11 +18,14 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from evmlb.admin.readiness import Readiness
-from evmlb.admin.resources import NetworkView, make_admin_site
-from evmlb.admin.site import IDLE_SECONDS, MAX_BODY_BYTES
+from evmlb.admin.resources import NetworkView, make_admin_site, readers_of
+from evmlb.admin.site import ANSWER_SECONDS, IDLE_SECONDS, MAX_BODY_BYTES, MAX_CONNECTIONS
 from evmlb.admin.views import SLICE_RECORDS, requests_page
+from evmlb.config.schema import Config
 from evmlb.metrics import Metrics, MetricsSource, Page
 from evmlb.network import Network
 from evmlb.node import Poll
@@ -47,6 +50,8 @@ class BrokenMetrics:
 
 
 class AdminTests(SynchronousTestCase):
+    host = "localhost"
+
     def setUp(self) -> None:
         self.clock = TurningClock()
         self.networks = [Network(network_config(*nodes_of("a b", "m", "f"), name=name), 0.0) for name in ("one", "two")]
@@ -61,8 +66,8 @@ class AdminTests(SynchronousTestCase):
         self.build(Metrics(sources, FrontStats(), "1.2.3", self.clock.seconds))
 
     def build(self, metrics: Any) -> None:
-        now = self.clock.seconds
-        self.site = make_admin_site(self.views, metrics, self.readiness, now, self.clock, self.ring)
+        now, readers = self.clock.seconds, readers_of(Config(networks=(), admin_hosts=("ops.example.com",)))
+        self.site = make_admin_site(self.views, metrics, self.readiness, now, self.clock, self.ring, readers)
         self.agent = RequestTraversalAgent(self.site.resource)
         self.client = HTTPClient(self.agent)
 
@@ -72,7 +77,7 @@ class AdminTests(SynchronousTestCase):
 
     def ask(self, path: str, method: str = "GET", **settings: Any) -> tuple[int, str, Any]:
         """Status, body and headers."""
-        asking = self.client.request(method, f"http://admin.test{path}", **settings)
+        asking = self.client.request(method, f"http://{self.host}{path}", **settings)
         for _ in range(50):
             self.clock.turn()
             self.agent.flush()
@@ -337,6 +342,38 @@ class AdminTests(SynchronousTestCase):
         for path in ("", "/"):
             self.assertIn("/metrics", self.ask(path)[1])
 
+    # readers
+
+    def test_names(self) -> None:
+        """Private pages are read under an address, localhost or a listed name; the others under any name."""
+        for host, status in (
+            ("localhost", 200),
+            ("127.0.0.1:9101", 200),
+            ("ops.example.com", 200),
+            ("evil.example", 403),
+            ("localhost.evil.example", 403),
+        ):
+            self.host = host
+            for path in ("/nodes", "/nodes/one", "/requests", "/requests/slowest"):
+                found, body, _ = self.ask(path)
+                self.assertEqual(found, status, (host, path))
+                self.assertEqual("admin_hosts" in body, status == 403)
+            for path in ("/", "/metrics", "/livez"):
+                self.assertEqual(self.ask(path)[0], 200)
+
+    def test_clients(self) -> None:
+        """Private pages are read from listed addresses; the others from any."""
+        config = Config(networks=(), admin_clients=("10.0.0.0/8",))
+        self.site = make_admin_site(
+            self.views, BrokenMetrics(), self.readiness, self.clock.seconds, self.clock, self.ring, readers_of(config)
+        )
+        self.agent = RequestTraversalAgent(self.site.resource)
+        self.client = HTTPClient(self.agent)
+        for path in ("/nodes", "/requests", "/nodes/one"):
+            status, body, _ = self.ask(path)
+            self.assertEqual((status, "127.0.0.1 may not read this" in body), (403, True))
+        self.assertEqual(self.ask("/livez")[0], 200)
+
     def test_unknown_pages(self) -> None:
         """404 in one line."""
         for path in ("/x", "/metrics/x", "/livez/x", "/x/y", "/readyz/../x", "/%00", "/requests/x"):
@@ -354,6 +391,16 @@ class AdminTests(SynchronousTestCase):
         for path in ("/", "/metrics", "/livez", "/nodes", "/requests", "/requests/failures"):
             status, body, _ = self.ask(path, "HEAD")
             self.assertEqual((status, body), (200, ""), path)
+
+
+class _Endless(Resource):
+    """A page whose answer never ends."""
+
+    isLeaf = True
+
+    def render_GET(self, request: Any) -> int:
+        request.write(b"x")
+        return NOT_DONE_YET
 
 
 class SiteTests(SynchronousTestCase):
@@ -441,6 +488,50 @@ class SiteTests(SynchronousTestCase):
         self.send(b"GET /livez HTTP/1.1\r\nHo")
         self.clock.advance(IDLE_SECONDS + 1)
         self.assertTrue(self.transport.disconnecting)
+
+    def test_drip(self) -> None:
+        """A byte now and then does not hold a connection open, be it in a head or a body."""
+        for beginning in (b"GET /livez HTTP/1.1\r\nHost: h", b"GET /livez HTTP/1.1\r\nContent-Length: 4000\r\n\r\n"):
+            self.connect()
+            self.send(beginning)
+            for _ in range(int(IDLE_SECONDS) + 1):
+                if not self.transport.disconnecting:
+                    self.protocol.dataReceived(b"x")
+                self.clock.advance(1)
+            self.assertTrue(self.transport.disconnecting, beginning)
+
+    def test_kept_connection(self) -> None:
+        """After an answer the time begins anew."""
+        for _ in range(3):
+            self.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n")
+            self.clock.advance(IDLE_SECONDS - 1)
+            self.assertFalse(self.transport.disconnecting)
+        self.clock.advance(2)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_not_read(self) -> None:
+        """A client that does not read its answer is cut off."""
+        self.site.resource.getChild = lambda path, request: _Endless()  # type: ignore[assignment]
+        self.send(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.clock.advance(ANSWER_SECONDS - 1)
+        self.assertFalse(self.transport.disconnecting)
+        self.clock.advance(1)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_connections(self) -> None:
+        """One client gets half of the connections, another one has room, and what ends is free again."""
+
+        def open_from(host: str) -> Any:
+            return self.site.buildProtocol(IPv4Address("TCP", host, 1))
+
+        mine = [open_from("192.0.2.1") for _ in range(MAX_CONNECTIONS)]
+        count = sum(each is not None for each in mine)
+        self.assertTrue(MAX_CONNECTIONS // 2 - 2 <= count <= MAX_CONNECTIONS // 2 + 1, count)
+        self.assertIsNotNone(open_from("192.0.2.2"))
+        mine[0].makeConnection(StringTransport())
+        mine[0].connectionLost(Failure(ConnectionDone()))
+        self.assertIsNotNone(open_from("192.0.2.1"))
+        self.assertIsNone(open_from("192.0.2.1"))
 
     def test_client_leaves(self) -> None:
         """When the client leaves, its page is not made any further."""

@@ -107,6 +107,8 @@ class EveryKey(SynchronousTestCase):
             shutdown_grace_seconds=2.0,
             trusted_proxies=("192.0.2.1/32", "2001:db8::/32"),
             hosts=("rpc.example.com", "localhost"),
+            admin_clients=("10.9.0.0/16",),
+            admin_hosts=("ops.example.com",),
             forward_headers=("X-Request-Id",),
             answer_headers=False,
             error_status=200,

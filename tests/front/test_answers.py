@@ -36,12 +36,14 @@ class AnswersTests(SynchronousTestCase):
 
     def test_common_is_bounded(self) -> None:
         """A node that gives ever other types fills no memory."""
-        self.patch(answers_module, "_MEMO_HEADS", 10)
+        self.patch(answers_module, "_MEMO_BYTES", 4000)
         [node] = Network(network_config(), 0.0).nodes
         answers = self.make()
         for number in range(50):
             self.assertIn(b"x/%d\r\n" % number, answers.common(node, b"x/%d" % number))
-        self.assertLessEqual(len(answers._common), 10)
+        self.assertLessEqual(len(answers._common), 20)
+        self.assertIn(b"y" * 5000, answers.common(node, b"y" * 5000))
+        self.assertNotIn((node.name, b"y" * 5000), answers._common)
 
     def test_head(self) -> None:
         """The uncommon head has what is uncommon, and no other header of the node's."""

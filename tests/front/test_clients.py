@@ -6,7 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config.schema import Config
 from evmlb.front import clients as clients_module
-from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
+from evmlb.front.clients import MAX_HOPS, UNIX_PEER, ClientAddresses, plain_address
+from evmlb.memo import ENTRY_BYTES
 from tests.support import config, run_property
 
 TRUSTED: tuple[str, ...] = config().trusted_proxies
@@ -43,7 +44,8 @@ class ClientTests(SynchronousTestCase):
 
     def test_anything(self) -> None:
         """Whatever the header says, the client is an address or the peer, and the memo stays bounded."""
-        self.patch(clients_module, "_MEMO_ENTRIES", 10)
+        self.patch(clients_module, "_MEMO_BYTES", 10 * ENTRY_BYTES)
+        self.clients = ClientAddresses(TRUSTED)
 
         @given(st.binary(max_size=60))
         def check(value: bytes) -> None:
@@ -51,6 +53,22 @@ class ClientTests(SynchronousTestCase):
             self.assertLessEqual(len(self.clients._memo), 10)
 
         run_property(check)
+
+    def test_memory(self) -> None:
+        """What is remembered of headers is bounded by its bytes, and a long one is not remembered."""
+        for number in range(20_000):
+            self.clients.client("10.0.0.1", b"1.2.3.4, " * 40 + b"10.1.%d.%d" % divmod(number, 256))
+        self.assertLess(len(self.clients._memo) * 360, 1024 * 1024)
+        self.clients.client("10.0.0.1", b"10.0.0.1, " * 6000)
+        self.assertLess(max(len(value) for _, value in self.clients._memo), 512)
+
+    def test_many_hops(self) -> None:
+        """Of a long list only the last hops are read: a header of 59 KB costs no more than a short one."""
+        read: list[str] = []
+        trusted = self.clients.is_trusted
+        self.patch(self.clients, "is_trusted", lambda address: read.append(address) or trusted(address))
+        self.assertEqual(self.clients.client("10.0.0.1", b"10.0.0.2, " * 5900 + b"10.0.0.3"), "10.0.0.2")
+        self.assertLessEqual(len(read), MAX_HOPS + 1)
 
     def test_line(self) -> None:
         """The line sent on continues a trusted peer's, and tells nothing of a UNIX peer."""
