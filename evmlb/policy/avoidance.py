@@ -28,10 +28,11 @@ MAX_METHODS = 256
 class _Silence:
     """How a node does at one method that it did not answer in time."""
 
-    __slots__ = ("losses", "seconds", "until")
+    __slots__ = ("last_loss_at", "losses", "seconds", "until")
 
     def __init__(self) -> None:
         self.losses = 0
+        self.last_loss_at = 0.0
         self.seconds = 0.0  # how long it was avoided last
         self.until = 0.0
 
@@ -60,13 +61,17 @@ class Avoidance:
         _make_room(self.unsupported)
         self.unsupported[method] = now + UNSUPPORTED_SECONDS
 
-    def record_loss(self, method: str, now: float) -> bool:
-        """Another node, asked later, answered first. True when the method is avoided from now on."""
+    def record_loss(self, method: str, now: float, *, times: int = 1) -> bool:
+        """Another node, asked later, answered first. True when the method is avoided from now on.
+
+        ``times``: as how many losses it counts, because this one was far too late.
+        """
         silence = self._silences.get(method)
         if silence is None:
             _make_room(self._silences)
             silence = self._silences[method] = _Silence()
-        silence.losses += 1
+        silence.losses += times
+        silence.last_loss_at = now
         if silence.losses < SILENCES or now < silence.until:
             return False
         silence.seconds = min(max(FIRST_SECONDS, 2 * silence.seconds), LONGEST_SECONDS)
@@ -82,6 +87,11 @@ class Avoidance:
         silence = self._silences.get(method)
         return silence is not None and silence.until > now
 
+    def is_doubted(self, method: str) -> bool:
+        """Whether the node was silent on the method as often as it takes, and has not answered it since."""
+        silence = self._silences.get(method)
+        return silence is not None and silence.losses >= SILENCES
+
     def covers(self, method: str, now: float) -> bool:
         """Whether another node should be asked for the method."""
         return self.unsupported.get(method, 0.0) > now or self.is_silent(method, now)
@@ -91,11 +101,12 @@ class Avoidance:
         return sorted(method for method in self._silences if self.is_silent(method, now))
 
     def expire(self, now: float) -> None:
-        """Forget what is over: also a silence that was not seen again for as long as the longest is avoided."""
+        """Forget what is over: also losses, few or many, that were the last for as long as the longest is avoided."""
         if self.unsupported:
             self.unsupported = {method: until for method, until in self.unsupported.items() if until > now}
-        for method in [m for m, silence in self._silences.items() if 0 < silence.until < now - LONGEST_SECONDS]:
-            del self._silences[method]
+        for method, silence in list(self._silences.items()):
+            if max(silence.until, silence.last_loss_at) < now - LONGEST_SECONDS:
+                del self._silences[method]
 
 
 def _make_room(remembered: dict[str, float] | dict[str, _Silence]) -> None:

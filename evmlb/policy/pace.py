@@ -17,7 +17,7 @@ width of its bucket (12 % and 21 % with the default spans), and always on the si
 the longest delay is in the last, as it means that delay too. The percentiles are taken once a second, not per request.
 Counts are halved every ``HALVING_TICKS``, so what was a few minutes ago no longer matters, and a method that is hardly
 ever called keeps the figure that it had. Until there are ``FEWEST_ANSWERS``, half as much again as the longest so far
-has to do, if that is more than the first delay.
+has to do, if that is more than the first delay; the first slow answer counts at once, as many calls may follow it.
 
 Refused: samples in a ring (sorting them costs, and 98 % of what?), and streaming estimators such as P2 (several
 floating-point steps per answer, slow to follow a change).
@@ -42,7 +42,7 @@ DOUBT = 1.5
 """While fewer are known, the longest of them times this is what an answer may take."""
 HALVING_TICKS = 60
 MAX_METHODS = 256
-"""So many kinds of calls have a pace of their own; the rest share one."""
+"""So many kinds of calls have a pace of their own; the rest share one, until those nobody knows more of are let go."""
 SHORTEST_SECONDS = 0.001
 """Below this, delays are not told apart: ``min_delay_seconds`` of 0 acts as this."""
 _SIZE_STEP_BITS = 3
@@ -106,6 +106,13 @@ class Pace:
             self._counts[self._scale.bucket(seconds)] += 1
             if seconds > self._longest:
                 self._longest = seconds
+                if not self.is_known:
+                    self._guess()
+
+    @property
+    def most_seconds(self) -> float:
+        """The longest delay of such calls."""
+        return self._scale.most_seconds
 
     def update(self) -> None:
         """Take the percentile anew, if answers have come."""
@@ -116,9 +123,6 @@ class Pace:
             self._known = answers
             self.is_known = True
             self.delay_seconds = self._percentile(SHARE * answers)
-        elif not self.is_known:
-            guess = min(DOUBT * self._longest, self._scale.most_seconds)
-            self.delay_seconds = max(self._scale.first_delay_seconds, guess)
 
     def halve(self) -> None:
         """Let every answer so far count half."""
@@ -126,6 +130,10 @@ class Pace:
         self._slow /= 2
         self._counts = [count / 2 for count in self._counts]
         self._known = self._fast + self._slow
+
+    def _guess(self) -> None:
+        guess = min(DOUBT * self._longest, self._scale.most_seconds)
+        self.delay_seconds = max(self._scale.first_delay_seconds, guess)
 
     def _percentile(self, rank: float) -> float:
         reached: float = self._fast
@@ -175,6 +183,8 @@ class Paces:
             pace.update()
             if self._ticks % HALVING_TICKS == 0:
                 pace.halve()
+        if len(self._paces) >= MAX_METHODS:  # names that no node knows, most likely: they shall not keep others out
+            self._paces = {name: pace for name, pace in self._paces.items() if pace.is_known}
 
 
 def is_heavy(call: Call) -> bool:

@@ -69,15 +69,32 @@ class SilenceTests(SynchronousTestCase):
         self.assertFalse(avoidance.is_silent("eth_call", FIRST_SECONDS))
 
     def test_forgotten(self) -> None:
-        """A silence that was not seen again is forgotten; one that is not avoided yet is kept until an answer."""
+        """What was not seen again for a minute is forgotten, so that a node well again costs nothing per request."""
         avoidance = Avoidance()
         self.lost(avoidance, 0.0, 3)
-        avoidance.record_loss("eth_getLogs", 0.0)
         avoidance.expire(FIRST_SECONDS + LONGEST_SECONDS)
         self.assertTrue(avoidance)
         avoidance.expire(FIRST_SECONDS + LONGEST_SECONDS + 0.1)
-        avoidance.record_answer("eth_getLogs")
         self.assertFalse(avoidance)
+
+    def test_single_loss_forgotten(self) -> None:
+        """Also a loss that never led to anything, of a method that nobody asks for again."""
+        avoidance = Avoidance()
+        avoidance.record_loss("debug_traceBlockByNumber", 10.0)
+        avoidance.expire(10.0 + LONGEST_SECONDS)
+        self.assertTrue(avoidance.watches)
+        avoidance.expire(10.1 + LONGEST_SECONDS)
+        self.assertFalse(avoidance.watches)
+
+    def test_doubted(self) -> None:
+        """A method that was avoided is doubted until it is answered; one loss may count as several."""
+        avoidance = Avoidance()
+        self.lost(avoidance, 0.0, 2)
+        self.assertFalse(avoidance.is_doubted("eth_call"))
+        self.assertTrue(avoidance.record_loss("eth_getLogs", 0.0, times=3))
+        self.assertTrue(avoidance.is_doubted("eth_getLogs"))
+        avoidance.record_answer("eth_getLogs")
+        self.assertFalse(avoidance.is_doubted("eth_getLogs"))
 
     def test_bounded(self) -> None:
         """Not more methods are remembered than of the other kind."""

@@ -39,6 +39,12 @@ class PaceTests(SynchronousTestCase):
         self.assertEqual(told(made, *[0.001] * (FEWEST_ANSWERS - 1)).delay_seconds, 0.3)
         self.assertEqual(told(made, 0.001).delay_seconds, 0.05)
 
+    def test_first_slow_answer(self) -> None:
+        """The first slow answer counts at once: of the calls that follow it none is asked twice too soon."""
+        pace = paces().of("debug_traceTransaction", heavy=True)
+        pace.observe(5.0)
+        self.assertEqual(pace.delay_seconds, 7.5)
+
     def test_fast(self) -> None:
         """A method whose answers take less than the shortest delay has that: an instant answer cannot be overtaken."""
         self.assertEqual(told(paces(), *[0.002] * 98, *[1.5] * 2).delay_seconds, 0.05)
@@ -152,6 +158,17 @@ class PaceTests(SynchronousTestCase):
         self.assertIsNot(made.of("heavy", heavy=True), rest)
         self.assertIs(made.of("m0"), made.of("m0"))
         self.assertEqual(told(made, *[0.001] * 20, method="one more").delay_seconds, 0.05)
+
+    def test_invented_names(self) -> None:
+        """Names of methods that nobody answers do not keep the others from a pace of their own."""
+        made = paces()
+        known = told(made, *[0.2] * FEWEST_ANSWERS, method="eth_getCode")
+        for number in range(MAX_METHODS):
+            made.of(f"x_{number}", heavy=True)
+        shared = made.of("eth_call")
+        made.tick()
+        self.assertIsNot(made.of("eth_call"), shared)
+        self.assertIs(made.of("eth_getCode"), known)
 
     def test_known(self) -> None:
         """The delays that come from answers, and none that is the first delay or shared; they stay known."""
