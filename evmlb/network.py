@@ -280,12 +280,21 @@ class Network:
         node.suspect_of(reason)
         return self._settle(node, now)
 
-    def record_loss(self, node: Node, method: str, elapsed_seconds: float, now: float, *, is_light: bool) -> Events:
+    def record_loss(
+        self,
+        node: Node,
+        method: str,
+        elapsed_seconds: float,
+        now: float,
+        *,
+        is_light: bool,
+        is_hopeless: bool = False,
+    ) -> Events:
         """Another node answered first, though this one was asked ``elapsed_seconds`` ago.
 
-        ``is_light``: what every node answers at once.
+        ``is_light``: what every node answers at once. ``is_hopeless``: the other needed far less time.
         """
-        node.record_loss(method, elapsed_seconds, now, is_light=is_light)
+        node.record_loss(method, elapsed_seconds, now, is_light=is_light, is_hopeless=is_hopeless)
         return self._settle(node, now)
 
     def record_silence(self, node: Node, now: float) -> Events:

@@ -13,7 +13,7 @@ from evmlb.config.schema import NetworkConfig, NodeConfig, Role
 from evmlb.events import Events
 from evmlb.node.poll import Poll
 from evmlb.node.telling import Telling
-from evmlb.policy.avoidance import Avoidance
+from evmlb.policy.avoidance import SILENCES, Avoidance
 from evmlb.policy.breaker import Breaker
 from evmlb.policy.bucket import TokenBucket
 from evmlb.policy.health import Health
@@ -232,24 +232,30 @@ class Node:
             self.health.trust()
         self._note_trouble()
 
-    def record_loss(self, method: str, elapsed_seconds: float, now: float, *, is_light: bool) -> None:
+    def record_loss(
+        self, method: str, elapsed_seconds: float, now: float, *, is_light: bool, is_hopeless: bool = False
+    ) -> None:
         """Another node, asked later, was faster: this one had not answered after ``elapsed_seconds``.
 
-        ``is_light``: what every node answers at once, so that the time tells how far the node is.
+        ``is_light``: what every node answers at once, so that the time tells how far the node is. ``is_hopeless``: the
+        other needed so little of the time that this one loss says as much as several.
         """
         average = self.latency.average_seconds
         if is_light and average is not None and elapsed_seconds > average:
             self.latency.observe(elapsed_seconds)
-        self.avoidance.record_loss(method, now)
+        self.avoidance.record_loss(method, now, times=SILENCES if is_hopeless else 1)
         self.is_particular = True
-        self._count_loss(f"{HEDGE_LOSSES} times in a row another node answered first", now)
+        if is_hopeless:
+            self._count_loss(f"silent for {elapsed_seconds:.0f} s, and another node answered", now, HEDGE_LOSSES)
+        else:
+            self._count_loss(f"{HEDGE_LOSSES} times in a row another node answered first", now)
 
     def record_silence(self, now: float) -> None:
         """It has owed an answer for long."""
         self._count_loss(f"silent on {HEDGE_LOSSES} requests in a row", now)
 
-    def _count_loss(self, reason: str, now: float) -> None:
-        self.hedge_losses += 1
+    def _count_loss(self, reason: str, now: float, times: int = 1) -> None:
+        self.hedge_losses += times
         if self.hedge_losses >= HEDGE_LOSSES:
             self.health.suspect(reason)
             self._slow_until = now + SLOW_SECONDS

@@ -7,7 +7,11 @@ what a client reads of its own writes. Three things keep slow times from doublin
 limit of slow calls that are under way twice, and that a node in trouble is no rival.
 
 A node that is known to be silent on a method (:mod:`evmlb.policy.avoidance`) most likely owes many answers. Those are
-asked elsewhere without a charge to the budget, but as few at a time as slow calls are.
+asked elsewhere without a charge to the budget, but as few at a time as slow calls are; when one of these is answered,
+the next goes at once, so that all are through as soon as the other node allows.
+
+Nodes behind the serving tier are asked when there is something against those that were, or when a call has waited for
+longer than calls like it ever should: no lonely request waits for ``slow_timeout``.
 
 The one that loses is not cut off at once: its answer is most likely on the way, and taking it keeps the connection.
 It is given ``DRAIN_SECONDS`` and ``DRAIN_BYTES`` for that (:class:`evmlb.exchange.Drain`). What its slowness says:
@@ -84,6 +88,8 @@ class Hedging:
         self._publish = publish
         self._first_byte_seconds = first_byte_seconds  # by class
         self._twice: set[Exchange] = set()  # slow ones, and those of silent nodes, that more than one node is asked for
+        self._next: dict[Attempt, None] = {}  # late ones for which there was no place among these; first come first
+        self._next_is_due = False
         self.budget = Budget(config.budget_percent, config.budget_min_per_second)
         self.paces = Paces(config)
         self.enabled = config.enabled and len(network.nodes) > 1
@@ -93,6 +99,7 @@ class Hedging:
         self.budget.tick(total_requests, now)
         self.paces.tick()
         self._forget_ended()
+        self._next = {attempt: None for attempt in self._next if attempt in self._table.attempts}
 
     def pace_of(self, exchange: Exchange) -> Pace | None:
         """The pace by which to tell that an answer is late; None where none is asked for beside it."""
@@ -113,8 +120,9 @@ class Hedging:
         Where there is none to ask, look again later: the silent one may be known by then to be in trouble.
         """
         exchange, pace, now = attempt.exchange, attempt.pace, self._table.now()
+        self._next.pop(attempt, None)
         attempt.wait(self._first_byte_seconds[exchange.klass])
-        node = self._rival(exchange, now)
+        node = self._rival(attempt, now)
         if node is not None:
             note(exchange, self._network, now, "hedged", node.name)
             self._ways.send(exchange, node, now)
@@ -132,50 +140,87 @@ class Hedging:
             attempt.silent = True
             self._publish(self._network.record_silence(attempt.node, now))
 
-    def _rival(self, exchange: Exchange, now: float) -> Node | None:
+    def _rival(self, late: Attempt, now: float) -> Node | None:
         """The node to ask as well, if there is one and the budget has room for it; it is spent then.
 
         Nobody pays for a node behind the serving tier because another is slow, unless that is configured, or there is
-        more against the one that was asked than this request's waiting.
+        more against those that were asked than this request's waiting, or that is too long.
         """
-        across_tiers = self._config.across_tiers or all(attempt.node.suspect for attempt in exchange.under_way)
+        exchange = late.exchange
+        across_tiers = self._config.across_tiers or all(
+            attempt.node.suspect
+            or attempt.node.avoidance.is_doubted(_method(exchange))
+            or self._is_hopeless(attempt, now)
+            for attempt in exchange.under_way
+        )
         node = self._choices.rival(exchange, now, across_tiers=across_tiers)
         if node is None:
             return None
-        if not self._affords(exchange, now):
+        if not self._affords(late, now):
             self._stats.hedges_denied += 1
             return None
         exchange.hedges += 1
         self._stats.hedges += 1
         return node
 
-    def _affords(self, exchange: Exchange, now: float) -> bool:
-        """Whether one node more may be asked for this; it is charged then."""
-        call = exchange.call
-        owed = call is not None and all(
-            attempt.node.avoidance.is_silent(call.method, now) for attempt in exchange.under_way
-        )
-        if (owed or not _is_light(exchange)) and not self._may_double(exchange):
+    def _is_hopeless(self, attempt: Attempt, now: float) -> bool:
+        """Whether an answer is later than any such call should be: 5 s by default, 20 s for logs and traces.
+
+        Not where they take that long as a rule.
+        """
+        pace = attempt.pace
+        if pace is None or pace.delay_seconds >= pace.most_seconds:
             return False
-        if owed:
+        return now - attempt.sent_at >= max(self._first_byte_seconds[FAST], pace.most_seconds)
+
+    def _affords(self, late: Attempt, now: float) -> bool:
+        """Whether one node more may be asked for this; it is charged then."""
+        exchange = late.exchange
+        method, is_light = _method(exchange), _is_light(exchange)
+        owed = all(attempt.node.avoidance.is_silent(method, now) for attempt in exchange.under_way)
+        was_double = exchange in self._twice
+        has_place = (owed or not is_light) and self._may_double(late)
+        if not has_place and not is_light:
+            return False
+        if has_place and owed:
             return True
         if not self.budget.may_spend(self._stats.requests + self._stats.in_flight, now):
-            self._twice.discard(exchange)
+            if not was_double:
+                self._twice.discard(exchange)
             return False
         self.budget.spend(now)
         return True
 
-    def _may_double(self, exchange: Exchange) -> bool:
-        """Whether so few of these are under way twice that one more may be; it is counted then."""
+    def _may_double(self, late: Attempt) -> bool:
+        """Whether so few of these are under way twice that one more may be: it is counted then, else it is next."""
+        exchange = late.exchange
         if len(self._twice) >= self._config.max_slow:
             self._forget_ended()
         if exchange not in self._twice and len(self._twice) >= self._config.max_slow:
+            self._next[late] = None
             return False
         self._twice.add(exchange)
         return True
 
     def _forget_ended(self) -> None:
         self._twice = {exchange for exchange in self._twice if exchange.rivals}
+
+    def _make_place(self, exchange: Exchange) -> None:
+        """One of those that were under way twice is answered: another may be, when what is going on has ended."""
+        self._twice.discard(exchange)
+        if self._next and not self._next_is_due:
+            self._next_is_due = True
+            self._table.later(0, self._fill_place)
+
+    def _fill_place(self) -> None:
+        self._next_is_due = False
+        while self._next and len(self._twice) < self._config.max_slow:
+            attempt = next(iter(self._next))
+            del self._next[attempt]
+            if attempt in self._table.attempts and attempt.stage == EARLY:
+                self.look(attempt)
+                if attempt.stage == EARLY:
+                    break  # nobody has room, or the budget is spent: all others look again by themselves
 
     # one has won
 
@@ -184,6 +229,8 @@ class Hedging:
         exchange, now = attempt.exchange, self._table.now()
         others = [other for other in exchange.under_way if other is not attempt]
         exchange.attempt, exchange.rivals = attempt, ()
+        if exchange in self._twice:
+            self._make_place(exchange)
         note(exchange, self._network, now, "won", attempt.node.name)
         self._stats.hedges_won += any(other.sent_at < attempt.sent_at for other in others)
         # every node is to have a transaction that is broadcast
@@ -199,7 +246,12 @@ class Hedging:
         self._stats.failed[node.index, loser.exchange.klass, "lost"] += 1
         if asked_first:
             elapsed, is_light = now - loser.sent_at, _is_light(loser.exchange)
-            self._publish(self._network.record_loss(node, _method(loser.exchange), elapsed, now, is_light=is_light))
+            is_hopeless = self._is_hopeless(loser, now) and now - winner.sent_at < elapsed / 2
+            self._publish(
+                self._network.record_loss(
+                    node, _method(loser.exchange), elapsed, now, is_light=is_light, is_hopeless=is_hopeless
+                )
+            )
 
         def over(answered: bool) -> None:
             self._drained(loser, answered=answered, asked_first=asked_first)

@@ -151,6 +151,33 @@ class WhetherTests(HedgingTestCase):
             world.pass_time(0.12)
         self.assertEqual([client.said for client in clients], [["answer"]] * 5)
 
+    def test_next_one_at_once(self) -> None:
+        """The next one follows as soon as one is answered, and not when it is looked at again."""
+        world = self.make("a b", hedge=HedgeConfig(max_slow=2))
+        clients = [world.submit("eth_call") for _ in range(9)]
+        world.pass_time(0.32)
+        answered = 0
+        while answered < len(world.spies["b"].sent):
+            world.spies["b"].sent[answered].result()
+            answered += 1
+            world.clock.advance(0)
+            self.assertLessEqual(world.sends.count("b") - answered, 2)
+        self.assertEqual([client.said for client in clients], [["answer"]] * 9)
+        self.assertLess(world.clock.seconds(), 100.34)
+
+    def test_light_ones_of_a_silent_node(self) -> None:
+        """Where no place is left for what a silent node owes, light calls are hedged within the budget."""
+        world = self.make("a b", hedge=HedgeConfig(max_slow=0))
+        for _ in range(3):
+            world.nodes["a"].avoidance.record_loss("eth_getBalance", -5.0)
+        world.nodes["a"].is_particular = True
+        client = world.submit("eth_getBalance")
+        world.nodes["a"].avoidance.record_loss("eth_getBalance", world.clock.seconds())
+        self.assertEqual(world.sends, "a")
+        world.pass_time(0.32)
+        world.last("b").result()
+        self.assertEqual((client.said, client.node), (["answer"], "b"))
+
     def test_no_slow_ones(self) -> None:
         """They can be left out, and light calls are hedged all the same."""
         world = self.make("a b", hedge=HedgeConfig(max_slow=0))
@@ -169,6 +196,18 @@ class WhetherTests(HedgingTestCase):
         world.last("b").result()
         world.router.tick(world.clock.seconds())
         self.assertEqual(world.router._hedging._twice, set())
+
+    def test_memory_of_the_next(self) -> None:
+        """What waits for its place and ends is not kept either."""
+        world = self.make("a b", hedge=HedgeConfig(max_slow=1))
+        clients = [world.submit("eth_call") for _ in range(3)]
+        world.pass_time(0.32)
+        self.assertEqual(len(world.router._hedging._next), 2)
+        for client in clients:
+            world.leave(client)
+        world.router.tick(world.clock.seconds())
+        self.assertEqual((world.router._hedging._next, world.router._hedging._twice), ({}, set()))
+        world.check_idle(self)
 
     def test_disabled(self) -> None:
         """It can be switched off."""
@@ -357,7 +396,7 @@ class LoserTests(HedgingTestCase):
 
         for _ in range(2):
             world.submit()
-        world.pass_time(0.31)
+        world.pass_time(0.48)  # half as much again as the answer that was late
         for sent in world.spies["b"].sent[4:]:
             sent.result()
         self.assertEqual(world.order, "ba")
@@ -495,3 +534,45 @@ class SilentTierTests(HedgingTestCase):
         world.submit()
         world.pass_time(0.6)
         self.assertNotIn("f", world.sends)
+
+    def test_lonely(self) -> None:
+        """A single slow call of a tier that hangs goes to the next one after ``rpc_timeout``; the second one sooner."""
+        for method, seconds in (("eth_call", 5.0), ("debug_traceTransaction", 20.0)):
+            world = self.make("a", fallback="f", switch_to_fallback_enabled=True)
+            client = world.submit(method)
+            world.pass_time(seconds - 0.2, step=0.1)
+            self.assertEqual(world.sends, "a", method)
+            world.pass_time(0.4, step=0.1)
+            self.assertEqual(world.sends, "af", method)
+            world.last("f").result()
+            self.assertEqual((client.said, client.node), (["answer"], "f"), method)
+            self.assertIn("another node answered", world.nodes["a"].health.suspicion or "")
+            world.submit(method)
+            self.assertEqual(world.sends, "aff", method)
+            world.last("f").result()
+            self.assertEqual(world.blames, [], method)
+            world.pass_time(5.5, step=0.1)
+            world.poll()
+            world.submit(method)
+            self.assertEqual(world.sends, "affa", method)
+            world.pass_time(0.6)
+            self.assertEqual(world.sends, "affaf", method)
+
+    def test_lonely_and_slow_everywhere(self) -> None:
+        """A call that takes long at the next tier as well says nothing of the first node."""
+        world = self.make("a", fallback="f", switch_to_fallback_enabled=True)
+        world.submit("eth_call")
+        world.pass_time(5.2, step=0.1)
+        world.pass_time(6.0, step=0.1)
+        world.last("f").result()
+        self.assertEqual((world.nodes["a"].suspect, world.nodes["a"].avoidance.is_doubted("eth_call")), (False, False))
+
+    def test_usually_long(self) -> None:
+        """Nobody pays for calls that take that long as a rule."""
+        world = self.make("a", fallback="f", switch_to_fallback_enabled=True)
+        world.submit("eth_call")
+        world.pass_time(4.0, step=0.1)
+        world.last("a").result()
+        world.submit("eth_call")
+        world.pass_time(9.0, step=0.1)
+        self.assertEqual(world.sends, "aa")
