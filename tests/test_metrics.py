@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from prometheus_client import generate_latest
+from prometheus_client import ProcessCollector, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from twisted.internet.task import Clock
@@ -498,8 +500,14 @@ class OwnTests(SynchronousTestCase):
         self.assertIn("uvloop", labels)
 
     def test_process(self) -> None:
-        """CPU time, memory and start of the process, under the names that Prometheus' libraries use."""
+        """CPU time, memory, descriptors and start of the process, named and meant as in Prometheus' own collector."""
         world = World()
+        theirs = {family.name: family.samples[0].value for family in ProcessCollector(registry=None).collect()}
+        own = {name: world.values(name)[()] for name in theirs if name != "process_cpu_seconds"}
+        self.assertEqual(own["process_max_fds"], theirs["process_max_fds"])
+        self.assertEqual(own["process_open_fds"] + 1, theirs["process_open_fds"])  # which counts its listing as well
+        for name in ("process_virtual_memory_bytes", "process_resident_memory_bytes"):
+            self.assertAlmostEqual(own[name] / theirs[name], 1.0, delta=0.2, msg=name)
         self.assertGreater(world.values("process_cpu_seconds_total")[()], 0)
         self.assertGreater(world.values("process_resident_memory_bytes")[()], 1e6)
         self.assertGreater(world.values("process_start_time_seconds")[()], 1.6e9)
@@ -507,7 +515,18 @@ class OwnTests(SynchronousTestCase):
     def test_no_proc(self) -> None:
         """Where the system does not say how much memory there is, the family is not there."""
         self.patch(process, "Path", lambda _: Path("/nowhere"))
-        self.assertEqual(World().values("process_resident_memory_bytes"), {})
+        for name in ("process_resident_memory_bytes", "process_virtual_memory_bytes", "process_open_fds"):
+            self.assertEqual(World().values(name), {}, name)
+
+    def test_descriptors(self) -> None:
+        """Open descriptors are counted, also where the system does not give their number by itself."""
+        for path in (Path, _Unsized):
+            self.patch(process, "Path", path)
+            before = World().values("process_open_fds")[()]
+            with ExitStack() as opened:
+                for _ in range(10):
+                    opened.enter_context(Path(os.devnull).open())
+                self.assertEqual(World().values("process_open_fds")[()] - before, 10, path)
 
     def test_unknown_event(self) -> None:
         """An event that has no counter yet is no error."""
@@ -786,6 +805,13 @@ class LoopLagTests(SynchronousTestCase):
         text = b"".join(metrics.render(None).slices).decode()
         self.assertIn('evmlb_loop_lag_seconds_bucket{le="0.025"} 1.0', text)
         self.assertIn('evmlb_loop_lag_seconds_bucket{le="0.01"} 0.0', text)
+
+
+class _Unsized(type(Path())):  # type: ignore[misc]
+    """A path as older systems know it: the folder of descriptors has no size."""
+
+    def stat(self, *, follow_symlinks: bool = True) -> SimpleNamespace:
+        return SimpleNamespace(st_size=0)
 
 
 def _numbers(families: Any) -> set[tuple[Any, ...]]:
