@@ -113,6 +113,8 @@ class Choices:
         recent = self._network.recent
 
         def needed(member: Call) -> int | None:
+            if member.method == "eth_blockNumber":  # by itself its answer is raised; in a batch it is passed on
+                return None if member is call else told or None
             return needed_block(block_reference(member.method, member.params), told, recent)
 
         number = highest_block(call, top, needed)

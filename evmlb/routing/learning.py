@@ -7,8 +7,8 @@ that creates or removes a filter tells which node holds it: later uses must go t
 new filters go there as well. A transaction that was taken tells where its sender's nonce and pending state are known
 first.
 
-Only small answers are read, of few methods; others never come here. What cannot be read teaches nothing: whether an
-answer is good was judged before.
+Only small answers are read, of few methods, alone and in batches; others never come here. What cannot be read teaches
+nothing: whether an answer is good was judged before.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _BEGINNING_BYTES = 4096
 _NUMBER = re.compile(rb'"number" ?: ?"(0x[0-9a-fA-F]{1,16})"')
 _HASH = re.compile(rb'"hash" ?: ?"(0x[0-9a-fA-F]{64})"')
 _FILTER_CHANGES = FILTER_CREATION | {"eth_uninstallFilter"}
+_TELLING = TEACHING | _FILTER_CHANGES
 
 
 class Learner:
@@ -54,18 +55,44 @@ class Learner:
         if call.method == "eth_blockNumber":
             return self._learn_height(exchange, node, call, parts)
         if call.method == "eth_getBlockByNumber":
-            self._learn_block(exchange, node, parts)
+            self._learn_block(exchange, node, parts[0][:_BEGINNING_BYTES])
             return parts
         if call.method in SENDS:
             self.note_writer(exchange, node)
         elif call.members is not None:
-            if any(member.method in _FILTER_CHANGES for member in call.members):
-                results = _results(parts)
-                for member in call.members:
-                    self._learn_filter(node, member, results.get(member.id))
+            self._learn_members(exchange, node, call.members, parts)
         elif call.method in _FILTER_CHANGES:
             self._learn_filter(node, call, _result(parts))
         return parts
+
+    def _learn_members(self, exchange: Exchange, node: Node, members: tuple[Call, ...], parts: list[bytes]) -> None:
+        """What the answers in a batch's tell, as they would alone; they are passed on as they came."""
+        telling = [member for member in members if member.method in _TELLING]
+        if not telling:
+            return
+        answers = _answers(parts)
+        for member in telling:
+            raw = answers.get(member.id)
+            if raw is None:
+                continue
+            if member.method == "eth_getBlockByNumber":
+                self._learn_block(exchange, node, bytes(memoryview(raw)[:_BEGINNING_BYTES]))
+            elif len(raw) <= _MAX_NAME_BYTES:
+                result = _value(raw)
+                if member.method == "eth_blockNumber":
+                    number = parse_quantity(result)
+                    if number is not None:
+                        self._note_told(exchange, node, number)
+                else:
+                    self._learn_filter(node, member, result)
+
+    def _note_told(self, exchange: Exchange, node: Node, number: int) -> None:
+        """A client is told that the chain has a block of this number, by a node that has it."""
+        network = self._network
+        if number > network.top:
+            self._publish(network.observe_head(node, number, self._now()))
+        session = _session(exchange)
+        session.height = max(min(session.height, network.top), number)
 
     def _learn_height(self, exchange: Exchange, node: Node, call: Call, parts: list[bytes]) -> list[bytes]:
         """A connection's block number never goes down while the chainhead does not."""
@@ -82,20 +109,16 @@ class Learner:
         session.height = number
         return parts
 
-    def _learn_block(self, exchange: Exchange, node: Node, parts: list[bytes]) -> None:
+    def _learn_block(self, exchange: Exchange, node: Node, beginning: bytes) -> None:
         """A block is told: its number counts for this connection, and its hash for all."""
-        beginning = parts[0][:_BEGINNING_BYTES]
         found = _NUMBER.search(beginning)
         if found is None:
             return
-        network, number = self._network, int(found[1], 16)
-        if number > network.top:
-            self._publish(network.observe_head(node, number, self._now()))
-        session = _session(exchange)
-        session.height = max(min(session.height, network.top), number)
+        number = int(found[1], 16)
+        self._note_told(exchange, node, number)
         named = _HASH.search(beginning)
         if named is not None:
-            network.recent.record(named[1].decode().lower(), number)
+            self._network.recent.record(named[1].decode().lower(), number)
 
     def note_writer(self, exchange: Exchange, node: Node) -> None:
         """The node took a transaction of this client's."""
@@ -184,17 +207,13 @@ def _result(parts: list[bytes]) -> object:
         return None
 
 
-def _results(parts: list[bytes]) -> dict[bytes, object]:
-    """The short results of an answer to a batch, by the bytes of their ids."""
+def _answers(parts: list[bytes]) -> dict[bytes, Raw]:
+    """The results in the answer to a batch, by the bytes of their ids."""
     try:
         answers = _read_answers(b"".join(parts))
     except Unreadable:
         return {}
-    return {
-        bytes(answer.id): _value(answer.result)
-        for answer in answers
-        if answer.result and len(answer.result) <= _MAX_NAME_BYTES
-    }
+    return {bytes(answer.id): answer.result for answer in answers if answer.result}
 
 
 def _value(raw: Raw) -> object:

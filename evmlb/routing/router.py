@@ -245,7 +245,7 @@ class Router:
                 return
             parts = outward(exchange, verdict, parts)
         self._ended_well(attempt)
-        if call is not None and (call.klass is UNSAFE or call.method in TEACHING):
+        if call is not None and (call.klass is UNSAFE or call.members is not None or call.method in TEACHING):
             parts = self._learner.learn(exchange, attempt.node, call, parts)
         exchange.downstream.answer(exchange, head, parts)
 
@@ -253,8 +253,7 @@ class Router:
         """The last members of a batch are answered: put all answers together."""
         exchange = attempt.exchange
         self._ended_well(attempt)
-        if exchange.klass is UNSAFE:
-            self._learner.learn(exchange, attempt.node, batch.call, parts)
+        self._learner.learn(exchange, attempt.node, batch.call, parts)
         exchange.downstream.answer(exchange, *batch.answer(head, refusal_of(exchange, self._now())))
 
     def _ended_well(self, attempt: Attempt) -> None:

@@ -104,6 +104,40 @@ class ToldTests(RoutingTestCase):
                 seen.append(heads[name])
             self.assertEqual(seen, sorted(seen), strategy)
 
+    def test_batches(self) -> None:
+        """What was told in a batch counts as well, and batches are asked where what was told is known."""
+        for method, results in (
+            ("eth_blockNumber", {"a": b'"0x64"', "b": b'"0x65"', "c": b'"0x66"'}),
+            ("eth_getBlockByNumber", {name: self.block(100 + n) for n, name in enumerate("abc")}),
+        ):
+            world = self.make("a b c", strategy=Strategy.SHARED)
+            params = b"[]" if method == "eth_blockNumber" else b'["latest",false]'
+            member = b'{"jsonrpc":"2.0","id":%%d,"method":"%b","params":%b}' % (method.encode(), params)
+            session, seen = None, ""
+            for _ in range(48):
+                client = world.submit(body=b"[" + member % 1 + b"," + member % 2 + b"]", session=session)
+                seen += world.sends[-1]
+                answers = (b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (n, results[seen[-1]]) for n in (2, 1))
+                world.last(seen[-1]).answer(b"[" + b",".join(answers) + b"]")
+                self.assertEqual(client.said, ["answer"])
+                session = client.session
+            self.assertEqual(list(seen), sorted(seen), method)
+            self.assertEqual(world.network.chainhead, 100 + "abc".index(seen[-1]), method)
+            single = world.submit(params=b'["0x1","latest"]', session=session)
+            self.assertEqual(world.sends[-1], seen[-1])
+            world.leave(single)
+
+    def test_hash_told_in_a_batch(self) -> None:
+        """A hash that was told in a batch names its block."""
+        world = self.make("a b")
+        world.publish(world.network.suspect(world.nodes["a"], "odd", world.clock.seconds()))
+        world.submit(body=b'[{"jsonrpc":"2.0","id":7,"method":"eth_getBlockByNumber","params":["latest",false]}]')
+        world.last("b").answer(b'[{"jsonrpc":"2.0","id":7,"result":%b}]' % self.block(101))
+        world.poll("a")
+        world.events.clear()
+        world.submit("eth_getLogs", b'[{"blockHash":"0x%064x"}]' % 101)
+        self.assertEqual(world.sends, "b")
+
     def test_odd_blocks(self) -> None:
         """A block that cannot be read teaches nothing, and is passed on."""
         world = self.make("a b")
