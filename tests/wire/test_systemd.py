@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import tempfile
@@ -26,10 +27,28 @@ class SystemdTests(SynchronousTestCase):
         name = f"evmlb-test-{os.getpid()}"
         folder = tempfile.mkdtemp()  # the path of a socket must be short
         self.addCleanup(shutil.rmtree, folder)
-        for address, variable in ((f"{folder}/notify", f"{folder}/notify"), (f"\0{name}", f"@{name}")):
+        for address, variable in (
+            (f"{folder}/notify", f"{folder}/notify"),
+            (f"{folder}/user@7", f"{folder}/user@7"),
+            (f"\0{name}", f"@{name}"),
+        ):
             heard = self.listen(address)
             Systemd({"NOTIFY_SOCKET": variable}).tell(READY, ALIVE)
             self.assertEqual(heard.recv(100), b"READY=1\nWATCHDOG=1")
+
+    def test_no_descriptor_left(self) -> None:
+        """That we are alive is told also while no descriptor is left."""
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        heard = self.listen(f"{folder}/notify")
+        systemd = Systemd({"NOTIFY_SOCKET": f"{folder}/notify"})
+        _, most = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
+        try:
+            systemd.tell(ALIVE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        self.assertEqual(heard.recv(100), b"WATCHDOG=1")
 
     def test_nobody(self) -> None:
         """Where nobody listens, or does not any more, nothing is said and nothing fails."""
