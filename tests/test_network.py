@@ -439,6 +439,15 @@ class ReasonTests(SynchronousTestCase):
         told = [event.reason for event in world.told(NodeStaysDown)]
         self.assertEqual(told, ["polls fail: HTTP 500 after 3 ms", "polls fail: refused"])
 
+    def test_from_the_start(self) -> None:
+        """A node that is out from its first poll on is told of once, until the reason changes."""
+        world = World("a b")
+        for reason in ("refused", "refused", "refused", "HTTP 500"):
+            world.now += 1
+            world.take(world.network.observe_poll_failure(world.nodes["a"], reason, world.now, final=True))
+        told = [event.reason for event in world.told(NodeWentDown) + world.told(NodeStaysDown)]
+        self.assertEqual(told, ["its first poll failed: refused", "polls fail: HTTP 500"])
+
     def test_nobody(self) -> None:
         """Where nobody serves, each node has its own reason, with its figures."""
         world = World("a b c")

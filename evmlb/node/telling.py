@@ -116,6 +116,8 @@ _OUTLIVED = {
 
 
 def _gist(reason: str) -> str:
+    """A reason without its figures; that of a node whose first poll failed is the same when the next ones do."""
+    reason = reason.replace("its first poll failed", "polls fail", 1)
     return "".join(character for character in reason if not character.isdigit())
 
 
