@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from evmlb.errors import Fault
 from evmlb.interfaces import AnswerHead, Flight, Upstream
 from evmlb.jsonrpc import Unreadable, call_body, read_value
+from evmlb.texts import words_of
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 MAX_WORDS = 200
@@ -103,13 +104,15 @@ class _Question(_Sink[object]):
         self._size = 0
 
     def answered(self, head: AnswerHead, parts: list[bytes]) -> None:
+        raw = b"".join(parts)
         try:
-            body = read_value(b"".join(parts), max_bytes=MAX_ANSWER_BYTES)
+            body = read_value(raw, max_bytes=MAX_ANSWER_BYTES)
         except Unreadable:
             body = None
         if not isinstance(body, dict) or ("result" not in body and "error" not in body):
             fault = _FAULT_OF_STATUS.get(head.status, Fault.HTTP_ERROR)
-            words = f"HTTP {head.status} without a JSON-RPC answer"
+            said = words_of(raw)
+            words = f"HTTP {head.status} without a JSON-RPC answer" + (f": {said}" if said else "")
             self._fail(AskFailed(fault, words, retry_after=head.value(b"retry-after")))
         elif body.get("error") is not None:
             self._fail(_error_of(body["error"], head))

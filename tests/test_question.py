@@ -100,6 +100,27 @@ class AskTests(SynchronousTestCase):
             failed = self.failureResultOf(answer, AskFailed).value
             self.assertEqual((failed.fault, failed.retry_after, failed.code), (fault, b"7", None))
 
+    def test_words_of_a_refusal(self) -> None:
+        """What a page or a body of another form says is in the reason, short and without keys."""
+        for body, words in (
+            (b"", ""),
+            (b"<html>", ""),
+            (
+                b"<html><title>403 Forbidden</title><p>User-Agent\n required</html>",
+                ": 403 Forbidden User-Agent required",
+            ),
+            (b'{"message":"Missing Accept"}', ': {"message":"Missing Accept"}'),
+            (b"no https://n.test/v2/0123456789abcdef0", ": no https://n.test/v2/***"),
+            (b"no route /v2/0123456789abcdef0", ": no route /v2/***"),
+            (b"x " * 9000, ": " + "x " * 80 + "... ("),
+        ):
+            answer, sent = self.ask()
+            sent.answer(body, 403)
+            failed = str(self.failureResultOf(answer, AskFailed).value)
+            begin = f"unauthorized: HTTP 403 without a JSON-RPC answer{words}"
+            self.assertTrue(failed.startswith(begin), failed)
+            self.assertTrue(words or failed == begin, failed)
+
     def test_cancelling(self) -> None:
         """Cancelling ends the upstream work."""
         answer, _ = self.ask()

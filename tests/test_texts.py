@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from evmlb.texts import masked, one_line, shown
+from evmlb.texts import masked, one_line, shown, words_of
 from evmlb.urls import mask, mask_url
 from tests.support import run_property
 
@@ -100,3 +101,36 @@ class OneLineTests(SynchronousTestCase):
     def test_long(self) -> None:
         """Long text is cut, and says by how much."""
         self.assertEqual(shown("x" * 20, limit=5), "xxxxx... (15 more characters)")
+
+
+class WordsTests(SynchronousTestCase):
+    def test_page(self) -> None:
+        """Of a page the text is left, without scripts, styles and comments, however it ends."""
+        page = b"<!DOCTYPE html><script>var a='<b>'</script><style>x</style><b>Access denied</b><!-- no --> Go <a hr"
+        self.assertEqual(words_of(page), "Access denied Go")
+
+    def test_same_each_time(self) -> None:
+        """A number of the request, which is another one each time, does not make the words others."""
+        says = [words_of(b"denied, ray %b" % ray) for ray in (b"8f3a2b1c9d4e5f60", b"1f3a2b1c9d4e5f61-FRA")]
+        self.assertEqual(says, ["denied, ray ***"] * 2)
+
+    def test_anything(self) -> None:
+        """Whatever the body is, its words are one short line, and no key is in them, be it cut anywhere."""
+        key = "Zk3-0123456789abcdef"
+
+        @settings(max_examples=300, deadline=None)
+        @given(st.binary(max_size=200), st.sampled_from((b" ", b"/", b"=", b"://x/", b'"', b"<")), st.integers(0, 2100))
+        def check(before: bytes, between: bytes, filler: int) -> None:
+            words = words_of(before + b" " * filler + between + key.encode() + between + before)
+            self.assertLessEqual(len(words), 160 + len("... (9999 more characters)"))
+            self.assertEqual(words, one_line(words))
+            self.assertNotIn(key[:8], words)
+
+        run_property(check)
+
+    def test_time(self) -> None:
+        """No body takes long."""
+        for piece in (b"<!--", b"<script ", b"<", b"a", b"a://", b"<p>a", b"1."):
+            begun = time.perf_counter()
+            words_of(b"<" + piece * 100_000)
+            self.assertLess(time.perf_counter() - begun, 0.1, piece)

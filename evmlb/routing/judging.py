@@ -33,7 +33,9 @@ from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.ratelimit import parse_retry_after
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
 from evmlb.routing.members import MemberJudge
+from evmlb.texts import words_of
 
+_SHOWN_CHARACTERS = 200
 _TEXT_BYTES = 1000
 """So much of a body that is no JSON-RPC is looked at for what it says."""
 _OF_THE_TARGET = frozenset((Fault.HTTP_ERROR, Fault.GARBAGE, Fault.UNAUTHORIZED))
@@ -123,11 +125,15 @@ def detail_of(attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> str:
     call, body = attempt.exchange.call, b"".join(parts)
     if call is not None and attempt.exchange.batch is not None:
         return f"HTTP {head.status}, {len(attempt.exchange.batch.left)} of {len(call.members or ())} calls not answered"
-    if call is None or call.members is not None or head.status != 200:
+    if call is None:
         return f"HTTP {head.status}"
+    status = "" if head.status == 200 else f"HTTP {head.status}: "
     answer = read_answer(body, call.id or b"null")
     if answer.kind is AnswerKind.ERROR:
-        return f"error {answer.code}: {answer.message[:200]}"
+        return f"{status}error {answer.code}: {answer.message[:_SHOWN_CHARACTERS]}"
+    if status or call.members is not None:
+        said = words_of(body) if answer.kind is AnswerKind.GARBAGE else ""
+        return f"HTTP {head.status}: {said}" if said else f"HTTP {head.status}"
     return answer.why or answer.kind.value
 
 

@@ -19,6 +19,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.iweb import IAgent
 from zope.interface import implementer
 
+from evmlb.upstream.http import USER_AGENT
 from evmlb.urls import Endpoint
 
 MAX_PAGE_BYTES = 8 * 1024 * 1024
@@ -35,7 +36,7 @@ class Exporter:
         """``agent``: what asks instead of the ``reactor``'s connections, for tests."""
         self._pool = HTTPConnectionPool(reactor)
         self._client = HTTPClient(_AgentForURL(agent or Agent(reactor, pool=self._pool), _url(endpoint)))
-        self._headers: dict[bytes | str, bytes | str] = {}
+        self._headers: dict[bytes | str, bytes | str] = {"User-Agent": USER_AGENT, "Accept": "text/plain"}
         if endpoint.authorization is not None:
             self._headers["Authorization"] = endpoint.authorization
         self._name = f"node_load{load_period_minutes}"

@@ -20,6 +20,7 @@ from typing import Any
 from twisted.internet import defer
 from twisted.python.failure import Failure
 
+from evmlb import __version__
 from evmlb.config.schema import LimitsConfig, NodeConfig
 from evmlb.errors import Fault
 from evmlb.interfaces import Sink
@@ -33,7 +34,10 @@ FRESH_SECONDS = 1.0
 """A kept connection that idled for less may carry a request that must not be sent twice."""
 _JOIN_BYTES = 65536
 _OWN_HEADERS = frozenset(("host", "content-type", "content-length", "accept-encoding", "connection"))
-
+_FORWARDED_FOR = b"X-Forwarded-For: "
+_JSON_TYPE = b"Content-Type: application/json\r\n"
+USER_AGENT = f"evmlb/{__version__}"
+"""Who we are to nodes and exporters. Some gateways refuse who does not say so, or does not say what it accepts."""
 
 Connect = Callable[[Any, str, int, Any, ClientTLS | None, float], defer.Deferred[Any]]
 """How a connection is made: :func:`evmlb.wire.sockets.connect`, or what a test puts in its place."""
@@ -74,7 +78,8 @@ class HttpUpstream:
         self._path = node.endpoint.path.encode()
         self._query = node.endpoint.query.encode()
         self._fixed = _fixed_headers(node)
-        self._post = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\n" % (self._target(b""), self._fixed)
+        self._given = frozenset(name.lower().encode() for name, _ in node.headers)
+        self._post = self._start(b"POST", b"", b"{}", b"")
 
     def _target(self, extra: bytes) -> bytes:
         """The request target for extra path and query, the node's own path and query first."""
@@ -83,6 +88,18 @@ class HttpUpstream:
         queries = [part for part in (self._query, query) if part]
         return whole + (b"?" + b"&".join(queries) if queries else b"")
 
+    def _start(self, method: bytes, target: bytes, body: bytes, headers: bytes) -> bytes:
+        """The head of a request up to the lines that it has for itself, ``headers``: what these say, we do not."""
+        said = b"\r\n" + headers.lower()
+        lines = b""
+        if body and b"\r\ncontent-type:" not in said:
+            lines += _JSON_TYPE
+        if b"user-agent" not in self._given and b"\r\nuser-agent:" not in said:
+            lines += b"User-Agent: %b\r\n" % USER_AGENT.encode()
+        if b"accept" not in self._given and b"\r\naccept:" not in said:
+            lines += b"Accept: application/json\r\n" if method == b"POST" else b"Accept: */*\r\n"
+        return b"%b %b HTTP/1.1\r\n%b%b" % (method, self._target(target), self._fixed, lines)
+
     def send(
         self, sink: Sink, body: bytes, *, method: bytes = b"POST", target: bytes = b"", headers: bytes = b""
     ) -> None:
@@ -90,10 +107,8 @@ class HttpUpstream:
 
         A ``sink`` that is not repeatable only goes onto a connection that is new or idled under a second.
         """
-        if target or method != b"POST":
-            start = b"%b %b HTTP/1.1\r\n%b" % (method, self._target(target), self._fixed)
-            if body and b"\r\ncontent-type:" not in b"\r\n" + headers.lower():
-                start += b"Content-Type: application/json\r\n"
+        if target or method != b"POST" or (headers and not headers.startswith(_FORWARDED_FOR)):
+            start = self._start(method, target, body, headers)
         else:
             start = self._post
         if len(body) <= _JOIN_BYTES:

@@ -26,7 +26,7 @@ from twisted.python.failure import Failure
 
 from evmlb.config.schema import NodeConfig
 from evmlb.upstream.conversation import Conversation, SocketStats
-from evmlb.upstream.http import Connect, UnknownHost, _connect_words
+from evmlb.upstream.http import USER_AGENT, Connect, UnknownHost, _connect_words
 from evmlb.upstream.messages import MAX_MESSAGE_BYTES, Garbage
 from evmlb.urls import Endpoint
 from evmlb.wire.names import Addresses
@@ -93,6 +93,8 @@ class Target:
         self.is_guess = node.ws_endpoint is None and node.endpoint.scheme in ("http", "https")
         self.tls = ClientTLS(endpoint.host, node.ca_file) if endpoint.is_tls else None
         self.addresses = Addresses(reactor, endpoint.host, now)
+        names_itself = any(name.lower() == "user-agent" for name, _ in node.headers)
+        self._user_agent = None if names_itself else USER_AGENT
         self.factory = WebSocketClientFactory(reactor=reactor)
         self.factory.setProtocolOptions(
             utf8validateIncoming=False,
@@ -107,7 +109,8 @@ class Target:
     def request(self) -> ConnectingRequest:
         """What the handshake asks for."""
         host = f"[{self.endpoint.host}]" if ":" in self.endpoint.host else self.endpoint.host
-        return ConnectingRequest(host, self.endpoint.port, self.endpoint.target, dict(self._headers))
+        endpoint, agent = self.endpoint, self._user_agent
+        return ConnectingRequest(host, endpoint.port, endpoint.target, dict(self._headers), useragent=agent)
 
 
 def _beside(endpoint: Endpoint) -> Endpoint:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from evmlb.config.schema import NodeConfig
 from evmlb.errors import Fault
 from evmlb.interfaces import AnswerHead
-from evmlb.upstream.http import Connect, UnknownHost, _connect_words
+from evmlb.upstream.http import USER_AGENT, Connect, UnknownHost, _connect_words
 from evmlb.upstream.link import Target
 from evmlb.wire.http1 import END_OF_HEAD, BadMessage, ResponseHead, read_response_head
 from evmlb.wire.sockets import connect
@@ -78,6 +78,8 @@ class Dialler:
         the same name configured, that is sent. ``key``: the client's, which the answer must prove.
         """
         lines = b"".join(b"%b: %b\r\n" % line for line in headers if line[0].lower() not in self._ours)
+        if b"user-agent" not in self._ours and all(name.lower() != b"user-agent" for name, _ in headers):
+            lines += b"User-Agent: %b\r\n" % USER_AGENT.encode()
         request = b"GET %b HTTP/1.1\r\n%b%b\r\n" % (self._path(extra), self._lines, lines)
         return Dial(self, request, key, caller)
 

@@ -34,6 +34,26 @@ class PathTests(RoutingTestCase):
         self.assertEqual((record["outcome"], record["node"], record["total_ms"]), ("answered", "b", 30.0))
         json.dumps(record)
 
+    def test_words_of_a_refusal(self) -> None:
+        """What a node says when it refuses is in the path, whatever form it has, short and without keys."""
+        key = "0123456789abcdef0"
+        page = f"<html><style>p {{}}</style><title>403</title><p>no User-Agent for /v2/{key}</html>".encode()
+        error = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"origin not allowed"}}'
+        for status, body, detail in (
+            (403, page, "HTTP 403: 403 no User-Agent for /v2/***"),
+            (406, b"Accept is missing", "HTTP 406: Accept is missing"),
+            (503, b"", "HTTP 503"),
+            (503, error, "HTTP 503: error -32000: origin not allowed"),
+        ):
+            world = self.make("a b")
+            client = world.submit(explain=True)
+            world.last("a").answer(body, status)
+            world.last("b").result()
+            assert client.exchange is not None
+            assert client.exchange.trail is not None
+            assert client.exchange.trail.record is not None
+            self.assertTrue(client.exchange.trail.record["steps"][1]["detail"].startswith(detail), status)
+
     def test_sent_anew(self) -> None:
         """A request that goes out again as its kept connection had ended counts as sent twice, and the path says so."""
         world = self.make("a b")

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from evmlb import __version__
 from evmlb.config.schema import LimitsConfig
 from evmlb.errors import Fault
 from evmlb.upstream.http import HttpUpstream
@@ -437,8 +438,34 @@ class RequestTests(SynchronousTestCase):
             world.node.take(),
             b"POST /v1/key?apikey=1 HTTP/1.1\r\nHost: node.test:8545\r\nAccept-Encoding: identity\r\n"
             b"Authorization: Basic dXNlcjpwYSBzcw==\r\nX-Key: k\r\nContent-Type: application/json\r\n"
-            b'X-Forwarded-For: 1.2.3.4\r\nContent-Length: 7\r\n\r\n{"a":1}',
+            b"User-Agent: evmlb/%b\r\nAccept: application/json\r\n"
+            b'X-Forwarded-For: 1.2.3.4\r\nContent-Length: 7\r\n\r\n{"a":1}' % __version__.encode(),
         )
+
+    def test_names_itself(self) -> None:
+        """Gateways may want a User-Agent and an Accept: the node's own, else the client's if passed on, else ours."""
+
+        def lines(sent: bytes, name: bytes) -> list[bytes]:
+            return [line for line in sent.split(b"\r\n") if line.lower().startswith(name)]
+
+        ours = b"User-Agent: evmlb/" + __version__.encode()
+        common, opaque = b"Accept: application/json", b"Accept: */*"
+        client = b"user-agent: client\r\naccept: text/html\r\n"
+        mine = (("user-agent", "mine"), ("ACCEPT", "mine/type"))
+        for headers, request, agent, accept in (
+            ((), {}, ours, common),
+            ((), {"headers": b"X-Forwarded-For: 1.2.3.4\r\n"}, ours, common),
+            ((), {"target": b"/x"}, ours, common),
+            ((), {"method": b"GET", "target": b"/x"}, ours, opaque),
+            ((), {"headers": client}, b"user-agent: client", b"accept: text/html"),
+            ((), {"method": b"GET", "headers": client}, b"user-agent: client", b"accept: text/html"),
+            (mine, {}, b"user-agent: mine", b"ACCEPT: mine/type"),
+            (mine, {"method": b"GET", "target": b"/x"}, b"user-agent: mine", b"ACCEPT: mine/type"),
+        ):
+            world = World(headers=headers)
+            world.send(**request)
+            sent = world.node.take()
+            self.assertEqual((lines(sent, b"user-agent:"), lines(sent, b"accept:")), ([agent], [accept]), request)
 
     def test_target(self) -> None:
         """Extra path and query come behind the node's own."""
@@ -460,7 +487,7 @@ class RequestTests(SynchronousTestCase):
         world.send(b"x", method=b"PUT", headers=b"accept: content-type:\r\n")
         self.assertIn(b"Content-Type: application/json\r\n", world.node.take())
         world.send(b"x", target=b"/y", headers=b"content-type: text/plain\r\n")
-        self.assertNotIn(b"application/json", world.node.take())
+        self.assertNotIn(b"Content-Type: application/json", world.node.take())
         world.send(b"", method=b"GET")
         self.assertNotIn(b"Content-Type", world.node.take())
 

@@ -13,6 +13,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from evmlb import __version__
 from evmlb.errors import Fault
 from evmlb.upstream.link import Target
 from evmlb.upstream.piping import HANDSHAKE_SECONDS, Dial, Dialler
@@ -98,8 +99,20 @@ class Asking(SynchronousTestCase):
                 b"Connection: Upgrade",
                 b"sec-websocket-key: " + KEY,
                 b"sec-websocket-version: 13",
+                b"User-Agent: evmlb/" + __version__.encode(),
             ],
         )
+
+    def test_names(self) -> None:
+        """One User-Agent: the node's, else the client's, else ours."""
+        client = (b"user-agent", b"client")
+        for headers, of_client, sent in (
+            ((), (client,), b"user-agent: client"),
+            ((("User-Agent", "mine"),), (client,), b"User-Agent: mine"),
+            ((("User-Agent", "mine"),), (), b"User-Agent: mine"),
+        ):
+            asked = World(headers=headers).begin(b"", *of_client).asked
+            self.assertEqual([line for line in asked if line.lower().startswith(b"user-agent")], [sent])
 
     def test_paths(self) -> None:
         """The client's path and query go behind the node's own."""
@@ -141,6 +154,7 @@ class Asking(SynchronousTestCase):
                 b"sec-websocket-key: " + KEY,
                 b"sec-websocket-version: 13",
                 b"x-team: blue",
+                b"User-Agent: evmlb/" + __version__.encode(),
             ],
         )
 

@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from evmlb import __version__
 from evmlb.upstream.conversation import CallRefused, SocketLost
 from evmlb.upstream.link import CONNECT_SECONDS, MAX_HEAD_BYTES, PING_SECONDS, Client
 from evmlb.upstream.messages import MAX_MESSAGE_BYTES
@@ -154,6 +155,12 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual((headers["x-key"], headers["host"]), ("k", "10.0.0.1:8546"))
         self.assertEqual(headers["authorization"], "Basic bWU6c2VjcmV0")
         self.assertNotIn("sec-websocket-extensions", headers)
+
+    def test_names_itself(self) -> None:
+        """A User-Agent of ours, unless the node has one configured."""
+        url = "ws://10.0.0.1:8546"
+        self.assertEqual(self.head(ws_endpoint=url)[1]["user-agent"], f"evmlb/{__version__}")
+        self.assertEqual(self.head(ws_endpoint=url, headers=(("USER-agent", "me"),))[1]["user-agent"], "me")
 
     def test_beside(self) -> None:
         """Without ``ws_endpoint`` the ``rpc_endpoint``'s host, port, path and user information are tried."""
