@@ -18,7 +18,6 @@ class UnreadableTests(RoutingTestCase):
         """What a parser chokes on is garbage of that node: the next one is asked, and nothing is left behind."""
         for body in (
             b'{"jsonrpc":"2.0","id":1,"error":%b}' % DEEP,
-            b'{"jsonrpc":"2.0","id":1,"result":%b}' % DEEP,
             b'{"jsonrpc":"2.0","id":%b,"result":1}' % DEEP,
             b'{"jsonrpc":"2.0","id":1,"error":1e400}',
             b'{"jsonrpc":"2.0","id":1e400,"result":1}',
@@ -35,6 +34,20 @@ class UnreadableTests(RoutingTestCase):
             world.last("b").result()
             self.assertEqual((client.said, client.body), (["answer"], RESULT))
             world.check_idle(self)
+
+    def test_deep_result(self) -> None:
+        """A result is passed on unread, so how deep it may be is the parser's: it is answered, or another is asked."""
+        body = b'{"jsonrpc":"2.0","id":1,"result":%b}' % DEEP
+        world = self.make("a b")
+        client = world.submit("eth_call")
+        world.last("a").answer(body)
+        if client.said:
+            self.assertEqual((client.said, client.body), (["answer"], body))
+        else:
+            self.assertEqual(world.sends, "ab")
+            world.last("b").result()
+            self.assertEqual((client.said, client.body), (["answer"], RESULT))
+        world.check_idle(self)
 
     def test_noise(self) -> None:
         """The same for any bytes, whole, in two pieces or as a beginning, alone or in a batch."""
