@@ -63,8 +63,10 @@ METHOD_REFUSED = Refusal(
 )
 STRANGE_ORIGIN = Refusal(403, -32600, "pages of this origin may not ask here")
 STRANGE_HOST = Refusal(403, -32600, "this server is not asked under this name (Host)")
-METHOD_NOT_ALLOWED = Refusal(405, -32600, "this HTTP method is not passed on")
-NOT_BY_POST = Refusal(405, -32600, "JSON-RPC is asked by POST")
+_ALLOW = b"Allow: POST, OPTIONS\r\n"  # RFC 9110, 15.5.6: every 405 has it
+METHOD_NOT_ALLOWED = Refusal(405, -32600, "this HTTP method is not passed on", lines=_ALLOW)
+NOT_BY_POST = Refusal(405, -32600, "JSON-RPC is asked by POST", lines=_ALLOW)
+OTHER_REQUEST = Refusal(405, -32600, "JSON-RPC is asked by POST; this network passes nothing else on", lines=_ALLOW)
 TOO_LARGE = Refusal(413, -32600, "request body too large")
 WRONG_CONTENT_TYPE = Refusal(415, -32600, "Content-Type must be application/json in requests from a browser page")
 OVER_MEMORY = Refusal(503, -32011, "too many request bodies are being held; try again", 1)

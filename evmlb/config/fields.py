@@ -303,6 +303,7 @@ NETWORK_KEYS: dict[str, Key] = {
     "read_your_writes": Key("read_your_writes_seconds", _delay),
     "websocket": Key("websocket", scalar(one_of(WebSocketMode, _WEBSOCKET_WORDS))),
     "allow_methods": Key("allow_methods", each(scalar(method_pattern))),
+    "pass_other_requests": Key("pass_other_requests", _yes_no),
     "backfill_blocks": Key("backfill_blocks", _at_least_one),
     "resume_blocks": Key("resume_blocks", _count),
     **_SECTION_KEYS,

@@ -259,6 +259,7 @@ class NetworkConfig:
     health_check: HealthCheckConfig = HealthCheckConfig()
     websocket: WebSocketMode = WebSocketMode.SUBSCRIPTIONS
     allow_methods: tuple[str, ...] = ()  # patterns: of those that are for a node's operator
+    pass_other_requests: bool = False  # what is no JSON-RPC by POST
     backfill_blocks: int = 1024  # so many missed blocks are fetched before subscribers are cut off
     resume_blocks: int = 256  # so many blocks back a client may resume
 

@@ -140,6 +140,12 @@ class AnsweringSide:
         self._write_refusal(refusal, exchange.call, exchange.attempts, marks)
         self._next()
 
+    def tell(self, lines: bytes) -> None:
+        """Write header lines, and nothing else: the answer to a preflight."""
+        self._exchange = None
+        self._write_plain(204, lines, b"")
+        self._next()
+
     def _answer_head(self, exchange: Exchange, head: AnswerHead, status: int) -> bytes:
         """The head of an answer off the common path. A JSON-RPC body travels with 200, whatever the node's status."""
         request: Any = self._head

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from evmlb.config.schema import Config, CorsConfig
+from evmlb.config.schema import Config
 from evmlb.errors import Refusal
+from evmlb.front.cors import Cors
 from evmlb.interfaces import AnswerHead
 from evmlb.memo import Memo
 from evmlb.wire.http1 import RequestHead, status_line
@@ -24,11 +25,11 @@ _MEMO_HEAD_BYTES = 1024
 
 
 class Answers:
-    """Builds answer heads as configured."""
+    """Builds answer heads as configured. ``cors`` says what pages may read."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, cors: Cors) -> None:
         self._own_headers = config.answer_headers
-        self._cors = config.cors
+        self._cors = cors
         self._error_status = config.error_status
         self._common: Memo[tuple[str, bytes], bytes] = Memo(_MEMO_BYTES, _MEMO_HEAD_BYTES)
 
@@ -59,7 +60,7 @@ class Answers:
         if retry_after:
             lines.append(b"Retry-After: %b\r\n" % retry_after)
         if request.origin:
-            lines.append(self._cors_of(request, answer))
+            lines.append(self._cors.of_answer(request, answer))
         lines.append(self._provenance(node, attempts, degraded))
         lines += (connection(request, keep_alive), marks)
         return b"".join(lines)
@@ -74,7 +75,7 @@ class Answers:
         if refusal.retry_after_seconds is not None:
             lines.append(b"Retry-After: %d\r\n" % refusal.retry_after_seconds)
         if request is not None and request.origin:
-            lines.append(own_cors(self._cors, request))
+            lines.append(self._cors.of_refusal(request))
         if attempts and self._own_headers:
             lines.append(b"X-Evmlb-Attempts: %d\r\n" % attempts)
         lines.append(connection(request, keep_alive))
@@ -91,16 +92,6 @@ class Answers:
         degraded_line = b"X-Evmlb-Degraded: true\r\n" if degraded else b""
         return b"X-Evmlb-Node: %b\r\nX-Evmlb-Attempts: %d\r\n%b" % (name, attempts, degraded_line)
 
-    def _cors_of(self, request: RequestHead, answer: AnswerHead) -> bytes:
-        """For browser pages: our own word where one is configured, else the node's."""
-        if self._cors.origins:
-            return own_cors(self._cors, request)
-        return b"".join(
-            b"%b: %b\r\n" % (name, value)
-            for name, value in answer.headers
-            if name.startswith(b"access-control-") or name == b"vary"
-        )
-
 
 def _content_type(value: bytes) -> bytes:
     return b"Content-Type: %b\r\n" % value if value else b""
@@ -111,29 +102,6 @@ def connection(request: RequestHead | None, keep_alive: bool) -> bytes:
     if not keep_alive:
         return b"Connection: close\r\n"
     return b"" if request is None or request.http11 else b"Connection: keep-alive\r\n"
-
-
-def allowed_origin(cors: CorsConfig, origin: bytes) -> bytes:
-    """What Access-Control-Allow-Origin says to this origin; empty when nothing."""
-    if "*" in cors.origins:
-        return b"*"
-    return origin if origin.decode("latin-1") in cors.origins else b""
-
-
-def own_cors(cors: CorsConfig, request: RequestHead) -> bytes:
-    """Our own CORS lines for an answer; with no origins configured an error stays readable for nobody."""
-    origin = allowed_origin(cors, request.origin)
-    return b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n" % origin if origin else b""
-
-
-def preflight(cors: CorsConfig, request: RequestHead) -> bytes:
-    """The lines of an answer to a preflight (https://fetch.spec.whatwg.org/#cors-preflight-fetch)."""
-    if not allowed_origin(cors, request.origin):
-        return b"Vary: Origin\r\n"
-    return own_cors(cors, request) + (
-        b"Access-Control-Allow-Methods: %b\r\nAccess-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: %d\r\n"
-        % (cors.methods.encode(), cors.headers.encode(), int(cors.max_age_seconds))
-    )
 
 
 def framed(request: RequestHead | None, status: int, head: bytes, body: Sequence[bytes]) -> Sequence[bytes]:

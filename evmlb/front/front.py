@@ -15,10 +15,11 @@ from evmlb.errors import NO_WEBSOCKET, Refusal
 from evmlb.exchange import Exchange
 from evmlb.front.answers import Answers
 from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
+from evmlb.front.cors import cors_of
 from evmlb.front.lane import Lane
 from evmlb.front.marks import Marks
 from evmlb.interfaces import ClientConnection, Upgrade, Upgrades
-from evmlb.policy.pages import Hosts, Origins
+from evmlb.policy.pages import Hosts
 from evmlb.policy.shares import Shares
 from evmlb.routing import Router
 from evmlb.stats import FrontStats
@@ -50,10 +51,9 @@ class Front:
         self.now = now
         self.routers = dict(routers)
         self.limits: LimitsConfig = config.limits
-        self.cors = config.cors
+        self.cors = cors_of(config.cors, now)
         self.hosts = Hosts(config.hosts) if config.hosts else None
-        self.origins = Origins(config.cors.origins)
-        self.answers = Answers(config)
+        self.answers = Answers(config, self.cors)
         self.clients = ClientAddresses(config.trusted_proxies)
         self.marks = Marks(config, self.clients)
         self.stats = FrontStats()

@@ -24,7 +24,8 @@ from evmlb import errors
 from evmlb.errors import Refusal
 from evmlb.exchange import Exchange
 from evmlb.front.answering import AnsweringSide
-from evmlb.front.asking import Page, asked, asker, foreign, refused_upgrade, without_network
+from evmlb.front.asking import Page, PassOn, Wish, asked, asker, foreign, refused_upgrade, without_network
+from evmlb.front.preflight import Preflight
 from evmlb.front.reading import ACCOUNTED_BYTES, Need, RequestReader, new_head
 from evmlb.jsonrpc import Call, InvalidCall, parse_call
 from evmlb.methods import FAST, REFUSED, UNSAFE
@@ -211,7 +212,7 @@ class Lane(AnsweringSide):
         try:
             call = parse_call(body)
         except InvalidCall as error:
-            self._follow(head, body, router, now, foreign(head, body, error))
+            self._follow(head, body, router, now, foreign(head, body, error, _passes_others(router)))
             return
         exchange = Exchange(self, call, body, self.peer, now)
         if (
@@ -253,7 +254,8 @@ class Lane(AnsweringSide):
         elif router is None:
             self._reply(without_network(front, head), body)
         else:
-            self._follow(head, body, router, now, asked(front, head, body, front.asked_hosts(head, self.peer)))
+            hosts = front.asked_hosts(head, self.peer)
+            self._follow(head, body, router, now, asked(front.cors, head, body, hosts, _passes_others(router)))
 
     def _refuse_host(self, head: RequestHead, body: bytes) -> None:
         if head.upgrade:
@@ -261,9 +263,7 @@ class Lane(AnsweringSide):
         else:
             self._reply(errors.STRANGE_HOST, body)
 
-    def _follow(
-        self, head: RequestHead, body: bytes, router: Router, now: float, wish: Call | Refusal | Page | None
-    ) -> None:
+    def _follow(self, head: RequestHead, body: bytes, router: Router, now: float, wish: Wish) -> None:
         """Do what a request asks for: see :mod:`.asking`."""
         if isinstance(wish, (Refusal, Page)):
             self._reply(wish, body)
@@ -281,10 +281,11 @@ class Lane(AnsweringSide):
         if refusal is not None:
             self._reject(refusal, head)
 
-    def _submit(self, head: RequestHead, call: Call | None, body: bytes, router: Router, now: float) -> None:
-        exchange = Exchange(self, call, body, self.peer, now)
+    def _submit(self, head: RequestHead, wish: Call | PassOn, body: bytes, router: Router, now: float) -> None:
+        downstream = Preflight(self, head, self._front.cors) if wish is PassOn.PREFLIGHT else self
+        exchange = Exchange(downstream, None if isinstance(wish, PassOn) else wish, body, self.peer, now)
         self._front.describe(exchange, head, router)
-        if call is None:
+        if exchange.call is None:
             exchange.http_method = head.method
             exchange.klass = FAST if head.method in (b"GET", b"HEAD", b"OPTIONS") and not body else UNSAFE
         self._start(router, exchange)
@@ -370,3 +371,7 @@ class Lane(AnsweringSide):
     def is_idle(self) -> bool:
         """Whether nothing is owed and nothing is half read."""
         return self._exchange is None and (self._reader is None or self._reader.is_empty)
+
+
+def _passes_others(router: Router) -> bool:
+    return router.network.config.pass_other_requests

@@ -330,11 +330,31 @@ def _split_target(target: bytes, method: bytes) -> tuple[bytes, bytes]:
     return path, mark + query
 
 
+_MANY_CODINGS = 4
+_HIDDEN_DOTS = re.compile(rb"(?:\A|[/\\])\.\.?(?:[\x00-\x20/\\;?#]|\Z)")
+
+
+def _hides_dots(segment: bytes) -> bool:
+    """Whether a server behind us could read dot segments in what is none by RFC 3986.
+
+    Some take a backslash for a slash, some leave away what follows a semicolon or a control character, some decode once
+    more, also what was encoded twice.
+    """
+    for _ in range(_MANY_CODINGS):
+        if _HIDDEN_DOTS.search(segment):
+            return True
+        if b"%" not in segment:
+            return False
+        segment = unquote_to_bytes(segment)
+    return True  # encoded that often, it means to hide something
+
+
 def clean_path(path: bytes) -> list[bytes]:
     """The segments of a path without its empty first one, dot segments removed (RFC 3986, 5.2.4).
 
     A path can never climb above its beginning, also not by an encoded dot: what is in front of the extra path in a
-    node's URL is often its key. Empty segments are dropped, a trailing slash is kept as an empty last segment.
+    node's URL is often its key. Dot segments that only another reader would see are refused: raises
+    :class:`BadMessage`. Empty segments are dropped, a trailing slash is kept as an empty last segment.
     """
     segments = path.split(b"/")[1:]
     if len(segments) == 1 and segments[0] and b"." not in path and b"%" not in path:
@@ -345,6 +365,8 @@ def clean_path(path: bytes) -> list[bytes]:
         if plain == b"..":
             del cleaned[-1:]
         elif plain not in (b"", b"."):
+            if (b"." in plain or b"%" in plain) and _hides_dots(plain):
+                raise BadMessage("the path has hidden dot segments")
             cleaned.append(segment)
     if len(cleaned) > 1 and segments[-1] == b"":
         cleaned.append(b"")

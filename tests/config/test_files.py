@@ -182,6 +182,7 @@ class EveryKey(SynchronousTestCase):
             read_your_writes_seconds=0.0,
             websocket=WebSocketMode.PASSTHROUGH,
             allow_methods=("admin_peers", "debug_*"),
+            pass_other_requests=True,
             backfill_blocks=9,
             resume_blocks=0,
             hedge=found.hedge,

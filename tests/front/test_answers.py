@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from evmlb.config.schema import CorsConfig
 from evmlb.errors import BAD_UPSTREAM, OVER_MEMORY
 from evmlb.front import answers as answers_module
-from evmlb.front.answers import Answers, preflight
+from evmlb.front.answers import Answers
+from evmlb.front.cors import cors_of
 from evmlb.network import Network
 from evmlb.wire.http1 import read_request_head
 from tests.support import FakeHead, config, network_config
@@ -19,7 +20,8 @@ def request(*lines: bytes, first: bytes = b"POST /net HTTP/1.1") -> Any:
 
 class AnswersTests(SynchronousTestCase):
     def make(self, **settings: Any) -> Answers:
-        return Answers(config(**settings))
+        configured = config(**settings)
+        return Answers(configured, cors_of(configured.cors, lambda: 0.0))
 
     def test_common(self) -> None:
         """The common head is made once per node and type."""
@@ -101,6 +103,6 @@ class AnswersTests(SynchronousTestCase):
 
     def test_preflight(self) -> None:
         """A preflight of a foreign origin is told nothing but that it depends on the origin."""
-        cors = CorsConfig(origins=("https://page",))
-        self.assertEqual(preflight(cors, request(b"Origin: https://other")), b"Vary: Origin\r\n")
-        self.assertIn(b"Access-Control-Max-Age: 86400\r\n", preflight(cors, request(b"Origin: https://page")))
+        cors = cors_of(CorsConfig(origins=("https://page",)), lambda: 0.0)
+        self.assertEqual(cors.of_preflight(request(b"Origin: https://other")), b"Vary: Origin\r\n")
+        self.assertIn(b"Access-Control-Max-Age: 86400\r\n", cors.of_preflight(request(b"Origin: https://page")) or b"")

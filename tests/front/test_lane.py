@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from evmlb.config.schema import CorsConfig, LimitsConfig, LogLevel
 from evmlb.errors import Fault
 from evmlb.front import lane as lane_module
+from evmlb.front.cors import MAX_REMEMBERED, MAX_WORD_BYTES
 from evmlb.methods import UNSAFE
 from tests.front.support import BALANCE, FrontWorld, Visitor, chunked, post, read_replies
 from tests.support import FakeHead, run_property
@@ -22,6 +23,9 @@ from tests.support import FakeHead, run_property
 RESULT = b'{"jsonrpc":"2.0","id":1,"result":"0x1"}'
 ORIGIN = b"Origin: https://page.example"
 JSON_TYPE = b"Content-Type: application/json"
+PREFLIGHT = b"Access-Control-Request-Method: POST"
+ALLOW = (b"access-control-allow-origin", b"https://page.example")
+OTHERS = {"pass_other_requests": True}
 
 
 class LaneTestCase(SynchronousTestCase):
@@ -651,9 +655,40 @@ class PathTests(LaneTestCase):
         visitor.send(post())
         self.assertEqual(self.world.last("a").target, b"")
 
+    def test_climbing_in_a_disguise(self) -> None:
+        """Dot segments that only the node behind would see are refused: in front of its path is often a key."""
+        hidden = (
+            b"..%2fadmin",
+            b"..\\..\\admin",
+            b"..;/admin",
+            b"..%3bx",
+            b"%2e%2e%5cx",
+            b"%252e%252e%252fx",
+            b"a%2f..%2fb",
+        )
+        for path in (*hidden, b"..%00", b".%00./x", b"..%20/x", b"%25%32%65%2e/x", b"..%2525252525252fx"):
+            visitor = self.make(network=OTHERS)
+            visitor.send(post(path=b"/net/" + path))
+            self.assertEqual((visitor.reply.status, self.world.sends), (400, ""), path)
+        visitor = self.make(echo=True)
+        for path in (b"a..b", b".hidden/x", b"v1.0/...", b"a%20b", b"%c3%a9..", b"a;b=.."):
+            visitor.send(post(path=b"/net/" + path))
+            self.assertEqual((visitor.reply.status, self.world.last("a").target), (200, b"/" + path))
+
+    def test_not_passed_on(self) -> None:
+        """What is no JSON-RPC by POST goes to no node, because its page may repeat the node's path with its key."""
+        visitor = self.make(echo=True)
+        for method in (b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"PUT"):
+            visitor.send(_line(b"%b /net/x HTTP/1.1" % method))
+            [reply] = visitor.replies(*((0,) if method == b"HEAD" else ()))
+            self.assertEqual((reply.status, reply["allow"]), (405, "POST, OPTIONS"))
+        visitor.send(post(b"query { block }", b"Content-Type: text/graphql", path=b"/net/graphql"))
+        self.assertError(visitor.reply, 400, -32700)
+        self.assertEqual(self.world.sends, "")
+
     def test_foreign_body_on_a_deeper_path(self) -> None:
-        """What is not JSON-RPC passes as it is on a deeper path, with its answer as it is."""
-        visitor = self.make()
+        """Where the network allows it, what is no JSON-RPC passes on a deeper path as it is; so does its answer."""
+        visitor = self.make(network=OTHERS)
         visitor.send(post(b"query { block }", b"Content-Type: text/graphql", path=b"/net/graphql"))
         sent = self.world.last("a")
         self.assertEqual((sent.method, sent.target, sent.body), (b"POST", b"/graphql", b"query { block }"))
@@ -669,7 +704,7 @@ class PathTests(LaneTestCase):
             post(b'{"id":1,"method":"engine_x"}').replace(b"POST", b"PUT", 1),
             post(b'{"id":1,"method":"eth_sendRawTransaction"}').replace(b"POST", b"GET", 1),
         ):
-            visitor = self.make()
+            visitor = self.make(network=OTHERS)
             visitor.send(raw)
             self.assertEqual(visitor.reply.status, 405, raw)
             self.assertEqual(self.world.spies["a"].sent, [])
@@ -690,13 +725,13 @@ class PathTests(LaneTestCase):
             b'{"id":1,"method":"engine_x"} and more',
             b'{"id":1,"meth\\u006fd":"engine_x","x":tru}',
         ):
-            visitor = self.make()
+            visitor = self.make(network=OTHERS)
             visitor.send(post(body, path=b"/net/deeper"))
             self.assertEqual(visitor.reply.status, 400, body)
 
     def test_other_methods(self) -> None:
-        """GET, HEAD, OPTIONS and others go to the node; an answer to HEAD has no body."""
-        visitor = self.make(echo=True)
+        """GET, HEAD, OPTIONS and others go to the node where they may; an answer to HEAD has no body."""
+        visitor = self.make(echo=True, network=OTHERS)
         for method in (b"GET", b"OPTIONS", b"DELETE", b"PUT"):
             visitor.send(_line(b"%b /net/x HTTP/1.1" % method))
             self.assertEqual((self.world.last("a").method, visitor.reply.body), (method, method + b" /x "))
@@ -705,7 +740,7 @@ class PathTests(LaneTestCase):
 
     def test_head_of_a_node_that_sends_a_body(self) -> None:
         """A node that sends a body to HEAD does not put it into the client's next answer."""
-        visitor = self.make()
+        visitor = self.make(network=OTHERS)
         visitor.send(_line(b"HEAD /net/x HTTP/1.1"))
         self.world.last("a").answer(b"HTTP/1.1 200 OK\r\n\r\n")
         self.assertTrue(visitor.take().endswith(b"\r\n\r\n"))
@@ -832,15 +867,112 @@ class HeaderTests(LaneTestCase):
             visitor.send(post().replace(b"Host: x", b"Host: " + host))
             self.assertEqual(visitor.reply.status, 200, host)
 
+    def preflight(self, visitor: Visitor, *lines: bytes, origin: bytes = ORIGIN) -> None:
+        visitor.send(_line(b"\r\n".join((b"OPTIONS /net HTTP/1.1", origin, PREFLIGHT, *lines))))
+
     def test_preflight_pass(self) -> None:
-        """By default a preflight is the node's to answer, with what it needs to know."""
+        """By default a node is asked about a preflight; only what it says of pages comes back."""
         visitor = self.make()
-        visitor.send(_line(b"OPTIONS /net HTTP/1.1\r\n" + ORIGIN + b"\r\nAccess-Control-Request-Method: POST"))
+        self.preflight(visitor)
         sent = self.world.last("a")
         self.assertIn(b"origin: https://page.example\r\naccess-control-request-method: POST\r\n", sent.headers)
-        sent.answer(b"", 204, ((b"access-control-allow-origin", b"*"), (b"access-control-max-age", b"9")))
+        age = (b"access-control-max-age", b"9")
+        sent.answer(b"/v3/KEY is not there", 200, (ALLOW, age, (b"server", b"/v3/KEY")))
         reply = visitor.reply
-        self.assertEqual((reply.status, reply["access-control-max-age"]), (204, "9"))
+        self.assertEqual((reply.status, reply.body, reply["access-control-max-age"]), (204, b"", "9"))
+        self.assertNotIn("server", reply.headers)
+        self.assertEqual(self.world.sends, "a")
+        self.world.check_idle(self)
+
+    def test_preflight_again(self) -> None:
+        """For a minute a preflight is answered here; then a node is asked, and the last word holds if none answers."""
+        visitor = self.make("a", network={"rpc_retries": 0})
+        self.preflight(visitor)
+        self.world.last("a").answer(b"", 204, (ALLOW,))
+        visitor.take()
+        for seconds, sends in ((59, "a"), (2, "aa")):
+            self.world.clock.advance(seconds)
+            self.preflight(visitor)
+            self.assertEqual(self.world.sends, sends)
+            if sends == "aa":
+                self.world.last("a").fail()
+            reply = visitor.reply
+            self.assertEqual((reply.status, reply["access-control-allow-origin"]), (204, "https://page.example"))
+
+    def test_preflight_of_its_own(self) -> None:
+        """Another network, page, method or header is another preflight."""
+        visitor = self.make()
+        self.preflight(visitor)
+        self.world.last("a").answer(b"", 204, (ALLOW,))
+        visitor.take()
+        for lines, origin in (
+            ((b"Access-Control-Request-Headers: x",), ORIGIN),
+            ((), b"Origin: https://other.example"),
+        ):
+            self.preflight(visitor, *lines, origin=origin)
+            self.world.last("a").answer(b"", 403)
+            reply = visitor.reply
+            self.assertEqual((reply.status, reply.headers.get("access-control-allow-origin")), (204, None))
+        self.assertEqual(self.world.sends, "aaa")
+
+    def test_preflight_without_an_answer(self) -> None:
+        """Where no node answers, and none ever did, nothing is allowed; a body without end is dropped."""
+        visitor = self.make("a", network={"rpc_retries": 0})
+        self.preflight(visitor)
+        self.world.last("a").fail()
+        reply = visitor.reply
+        self.assertEqual((reply.status, reply.headers.get("access-control-allow-origin")), (502, None))
+        self.preflight(visitor)
+        sink = self.world.last("a").sink
+        sink.began(FakeHead(status=200, headers=(ALLOW,)), [b"x" * 300_000])
+        sink.streamed(b"x" * 100_000)
+        self.assertEqual(visitor.take(), b"")
+        sink.ended()
+        self.assertEqual((visitor.reply.status, visitor.state), (204, "open"))
+        self.preflight(visitor, b"X: 1", origin=b"Origin: https://third.example")
+        visitor.lose()
+        self.assertNothingLeft()
+
+    def test_what_nodes_allowed(self) -> None:
+        """A refusal of ours repeats what a node last allowed this page, so that the page can read it."""
+        visitor = self.make()
+        visitor.send(post(b"not JSON", ORIGIN, JSON_TYPE))
+        self.assertNotIn("access-control-allow-origin", visitor.reply.headers)
+        visitor.send(post(BALANCE, ORIGIN, JSON_TYPE))
+        self.world.last("a").answer(RESULT, headers=(ALLOW, (b"access-control-expose-headers", b"x-y")))
+        visitor.take()
+        visitor.send(post(b"not JSON", ORIGIN, JSON_TYPE))
+        reply = visitor.reply
+        self.assertError(reply, 400, -32700)
+        names = ("access-control-allow-origin", "access-control-expose-headers", "vary")
+        self.assertEqual([reply[name] for name in names], ["https://page.example", "x-y", "Origin"])
+        for other in (
+            post(b"not JSON", b"Origin: https://other.example", JSON_TYPE),
+            post(b"not JSON", ORIGIN, path=b"/x"),
+        ):
+            visitor.send(other)
+            self.assertNotIn("access-control-allow-origin", visitor.reply.headers)
+
+    def test_what_no_node_allowed(self) -> None:
+        """A node that denies a page takes back what was allowed; a flood of pages makes nothing grow."""
+        visitor = self.make(echo=False)
+        visitor.send(post(BALANCE, ORIGIN, JSON_TYPE))
+        self.world.last("a").answer(RESULT, headers=(ALLOW,))
+        visitor.take()
+        self.preflight(visitor)
+        self.world.last("a").answer(b"", 200)
+        visitor.take()
+        visitor.send(post(b"not JSON", ORIGIN, JSON_TYPE))
+        self.assertNotIn("access-control-allow-origin", visitor.reply.headers)
+        cors: Any = self.world.front.cors
+        for number in range(3 * MAX_REMEMBERED):
+            self.preflight(visitor, origin=b"Origin: https://%d.example" % number)
+            self.world.last("a").answer(
+                b"", 204, (ALLOW, (b"access-control-allow-headers", b"x" * 9 * (number % 1000)))
+            )
+            self.assertEqual(visitor.reply.status, 204)
+        self.assertLessEqual(max(len(cors._answers), len(cors._preflights)), MAX_REMEMBERED)
+        self.assertLess(sum(len(word.lines) for word in cors._preflights.values()), MAX_REMEMBERED * MAX_WORD_BYTES)
 
     def test_content_type(self) -> None:
         """A Content-Type other than JSON, or none, is fine from a program, and 415 from a browser page."""

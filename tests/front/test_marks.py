@@ -201,7 +201,7 @@ class PathTests(MarksTestCase):
 
     def test_passed_on(self) -> None:
         """What is passed on as it is has a path too, and HEAD no body."""
-        visitor = self.make()
+        visitor = self.make(network={"pass_other_requests": True})
         for method, heads in ((b"GET", ()), (b"HEAD", (0,))):
             visitor.send(b"%b /net/health HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n" % (method, ASKS))
             body = b"" if heads else b"fine"
@@ -438,6 +438,7 @@ class PriorityTests(SynchronousTestCase):
             {"explain": ExplainFor.NOBODY},
             nodes=(node_config("a", max_concurrency=1),),
             priority_queue=PriorityQueueConfig(enabled=True, highprio_methods=("eth_gasPrice",)),
+            pass_other_requests=True,
         )
 
     def visit(self, *lines: bytes, body: bytes = BALANCE) -> Visitor:
