@@ -44,6 +44,7 @@ from evmlb.upstream.piping import Dialler
 from evmlb.upstream.websocket import NodeSocket
 from evmlb.wire.reactor import native_loop
 from evmlb.wire.sockets import connect, raise_descriptor_limit
+from evmlb.wire.threads import Threads
 
 CONNECT_SECONDS = 2.0
 """Connecting to a node takes at most this, or ``rpc_timeout`` if that is shorter."""
@@ -102,7 +103,8 @@ class Balancer:
         routers = {name: parts.router for name, parts in self.networks.items()}
         descriptors = raise_descriptor_limit()  # also where max_connections is set: nodes need them too
         limit = config.limits.max_connections or int(descriptors * CONNECTIONS_SHARE)
-        self.front = Front(config, routers, limit, now)
+        self.threads = Threads(reactor, config.gzip.threads, "gzip")
+        self.front = Front(config, routers, limit, now, self.threads)
         hubs = {name: parts.hub for name, parts in self.networks.items() if parts.hub is not None}
         pipes = {name: parts.pipes for name, parts in self.networks.items() if parts.pipes is not None}
         self.bridge = Bridge(config, limit, self.front.memory, now, hubs, pipes)

@@ -113,6 +113,7 @@ class FrontService(Service):
         """Serve."""
         self.privilegedStartService()
         super().startService()
+        self._balancer.threads.start()
         ports = self._ports or ()
         for network in self._balancer.networks:
             _log.info("{network}: served at {urls}", network=network, urls=", ".join(_urls(ports, network)))
@@ -138,6 +139,7 @@ class FrontService(Service):
         except Exception:
             _log.info("cutting off {count} connections that did not end in time", count=len(balancer.front.lanes))
             balancer.front.abort()
+        balancer.threads.stop()
 
 
 def _urls(ports: Sequence[Any], network: str) -> list[str]:

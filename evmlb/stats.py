@@ -93,13 +93,16 @@ class NetworkStats:
 class FrontStats:
     """The connections of clients."""
 
-    __slots__ = ("accepted", "bad_requests", "open", "rejected")
+    __slots__ = ("accepted", "bad_requests", "gzip_bytes_in", "gzip_bytes_out", "gzip_skipped", "open", "rejected")
 
     def __init__(self) -> None:
         self.open = 0
         self.accepted = 0
         self.rejected = 0  # over max_connections
         self.bad_requests: Counter[int] = Counter()  # answered without a network, by HTTP status
+        self.gzip_bytes_in = 0  # of answers that were compressed
+        self.gzip_bytes_out = 0
+        self.gzip_skipped = 0  # answers that went plain because too much was waiting
 
 
 class WebSocketStats:

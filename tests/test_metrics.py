@@ -493,6 +493,13 @@ class OwnTests(SynchronousTestCase):
         self.assertEqual(world.values("evmlb_client_connections_rejected_total"), {(): 1})
         self.assertEqual(world.values("evmlb_bad_requests_total"), {("404",): 3})
 
+    def test_gzip(self) -> None:
+        """What compressing saves, and how often it was not done."""
+        world = World()
+        world.front.gzip_bytes_in, world.front.gzip_bytes_out, world.front.gzip_skipped = 100, 20, 3
+        for name, value in (("input_bytes", 100), ("output_bytes", 20), ("skipped", 3)):
+            self.assertEqual(world.values(f"evmlb_gzip_{name}_total"), {(): value})
+
     def test_build_info(self) -> None:
         """What is running is a label."""
         (labels,) = World().values("evmlb_build_info")

@@ -1,10 +1,10 @@
-"""The keys of ``cors`` and ``websocket`` at the top of the file: what clients in browsers, or by WebSocket, may do."""
+"""The keys of ``cors``, ``gzip`` and ``websocket`` at the top of the file: what clients of a kind may do, or get."""
 
 from __future__ import annotations
 
 from evmlb.config import tree
 from evmlb.config.reading import Key, Place, each, read_section, scalar
-from evmlb.config.schema import CorsConfig, WebSocketConfig
+from evmlb.config.schema import CorsConfig, GzipConfig, WebSocketConfig
 from evmlb.config.values import boolean, duration, header_names_line, origin, size, whole, word_of
 
 _MANY = 10_000_000
@@ -27,6 +27,25 @@ def read_cors(place: Place) -> CorsConfig:
     if "origins" not in section.places or section.at("origins").is_empty_list:
         section.at("origins").fault("expected at least one origin; cors: pass leaves the answers to the nodes")
     return CorsConfig(**section.fields(CORS_KEYS))
+
+
+GZIP_KEYS: dict[str, Key] = {
+    "enabled": Key("enabled", scalar(boolean)),
+    "min_size": Key("min_bytes", scalar(size(4 * 1024, 2**30))),  # smaller ones are not even asked about
+    "level": Key("level", scalar(whole(1, 9))),
+    "threads": Key("threads", scalar(whole(1, 16))),
+}
+"""The keys below ``gzip``."""
+
+
+def read_gzip(place: Place) -> GzipConfig:
+    """The value of ``gzip``; in place of a mapping the value of ``enabled`` alone will do."""
+    if isinstance(place.node, tree.Scalar):
+        return GzipConfig(enabled=scalar(boolean)(place))
+    section = read_section(place, GZIP_KEYS, {})
+    if section.places and "enabled" not in section.places:
+        place.warn("has no effect: nothing is compressed without enabled: true")
+    return GzipConfig(**section.fields(GZIP_KEYS))
 
 
 WEBSOCKET_KEYS: dict[str, Key] = {

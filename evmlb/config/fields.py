@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from evmlb.config import tree
-from evmlb.config.clients import read_cors, read_websocket
+from evmlb.config.clients import read_cors, read_gzip, read_websocket
 from evmlb.config.reading import Key, Place, Reader, Section, Table, Wrong, attempt, each, read_section, scalar
 from evmlb.config.rules import read_rules
 from evmlb.config.schema import (
@@ -342,6 +342,7 @@ TOP_KEYS: dict[str, Key] = {
     "explain": Key("explain", scalar(one_of(ExplainFor))),
     "explain_kept": Key("explain_kept", scalar(whole(0, 10_000))),
     "cors": Key("cors", read_cors),
+    "gzip": Key("gzip", read_gzip),
     "websocket": Key("websocket", read_websocket),
     "verdicts": Key("verdicts", read_rules),
 }

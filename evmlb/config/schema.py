@@ -279,6 +279,16 @@ class CorsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GzipConfig:
+    """Large answers compressed for clients that accept it."""
+
+    enabled: bool = False
+    min_bytes: int = 16 * 1024  # min_size
+    level: int = 1  # 1 (fast) to 9 (small)
+    threads: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
     """Bounds on what a client may make us hold. ``max_connections`` None: 40 % of the descriptor limit."""
 
@@ -329,4 +339,5 @@ class Config:
     verdicts: tuple[VerdictRule, ...] = ()  # come before the built-in ones
     cors: CorsConfig = CorsConfig()
     websocket: WebSocketConfig = WebSocketConfig()
+    gzip: GzipConfig = GzipConfig()
     limits: LimitsConfig = LimitsConfig()

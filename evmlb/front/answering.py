@@ -2,7 +2,7 @@
 
 Each request is answered in one of these ways, and then :meth:`AnsweringSide._next` is called::
 
-    answer                      a node's answer, whole
+    answer                      a node's answer, whole; compressed where it is large and the client wants it so
     begin, stream..., finish    a node's answer that is too large to be held
     refuse                      an answer of our own
     abort                       the connection is cut, when what was begun cannot be finished; nothing comes after it
@@ -16,11 +16,14 @@ bytes.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evmlb.errors import Refusal
 from evmlb.exchange import Exchange, Session
 from evmlb.front.answers import chunk, framed
+from evmlb.front.encodings import accepts_gzip
+from evmlb.front.packing import ENCODING, VARY
 from evmlb.front.reading import RequestReader
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Call, error_body
@@ -28,7 +31,10 @@ from evmlb.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
     from evmlb.front.front import Front
+    from evmlb.routing import Router
 
+SMALL_BYTES = 4096
+"""Answers up to this size are never compressed (``gzip: min_size`` is no smaller): the common one is asked no more."""
 JOIN_BYTES = 65536
 """Bodies up to this size are written together with their head."""
 
@@ -42,6 +48,7 @@ class AnsweringSide:
         "_front",
         "_head",
         "_reader",
+        "_router",
         "_stream_chunked",
         "closing",
         "session",
@@ -54,6 +61,7 @@ class AnsweringSide:
         self.session: Session | None = None  # what routing knows of this connection's past
         self.closing = False  # no further request is taken
         self._exchange: Exchange | None = None  # the one an answer is owed to
+        self._router: Router | None = None  # who has it; None once its answer is there, and only to be compressed
         self._head: RequestHead | None = None  # of the request that is answered
         self._stream_chunked = False
         self._reader: RequestReader | None = None  # while bytes are kept that are not a whole request, or not due yet
@@ -83,17 +91,62 @@ class AnsweringSide:
             and exchange.queued is None
         ):
             body = parts[0]
+            size = len(body)
             start = self._front.answers.common(node, head.content_type)
-            if len(body) <= JOIN_BYTES:
-                self.transport.write(b"%b%d\r\n\r\n%b" % (start, len(body), body))
+            if size <= SMALL_BYTES:
+                self.transport.write(b"%b%d\r\n\r\n%b" % (start, size, body))
+            elif size >= self._front.packing.min_bytes:
+                self._answer_large(exchange, head, parts, start)
+                return
+            elif size <= JOIN_BYTES:
+                self.transport.write(b"%b%d\r\n\r\n%b" % (start, size, body))
             else:
-                self.transport.writeSequence((b"%b%d\r\n\r\n" % (start, len(body)), body))
+                self.transport.writeSequence((b"%b%d\r\n\r\n" % (start, size), body))
             if self._reader is not None or self._ended:
                 self._next()
-            return
+        elif sum(map(len, parts)) >= self._front.packing.min_bytes:
+            self._answer_large(exchange, head, parts)
+        else:
+            self._write_answer(exchange, head, parts)
+
+    def _answer_large(self, exchange: Exchange, head: AnswerHead, parts: list[bytes], start: bytes = b"") -> None:
+        """Answer compressed where the client wants it, now or when a thread is done: until then the answer is owed.
+
+        ``start``: the head that is made already, where that will do for the plain answer.
+        """
+        request: Any = self._head
+        vary = b"" if exchange.call is None or head.is_encoded else VARY
+        if vary and accepts_gzip(request.value(b"accept-encoding")):
+            self._exchange = exchange
+            self._router = None
+            packed = partial(self._packed, exchange, head, parts)
+            exchange.pending = self._front.packing.pack(exchange.client_address, parts, packed)
+        elif start:
+            self.transport.writeSequence((b"%b%d\r\n%b\r\n" % (start, len(parts[0]), vary), parts[0]))
+            self._next()
+        else:
+            self._write_answer(exchange, head, parts, vary)
+
+    def _packed(self, exchange: Exchange, head: AnswerHead, parts: list[bytes], packed: list[bytes] | None) -> None:
+        """The body is compressed; or it is not to be."""
+        self._exchange = exchange.pending = None
+        if packed is None:
+            self._write_answer(exchange, head, parts, VARY)
+        else:
+            self._write_answer(exchange, head, packed, VARY + ENCODING)
+
+    def _leave(self, exchange: Exchange) -> None:
+        """The client is gone, and with it the wish for an answer."""
+        if self._router is not None:
+            self._router.cancel(exchange)
+        elif exchange.pending is not None:
+            exchange.pending.cancel()
+
+    def _write_answer(self, exchange: Exchange, head: AnswerHead, parts: list[bytes], lines: bytes = b"") -> None:
+        """Write a whole answer with a head of its own, and these lines in it."""
         status = head.status if exchange.call is None or head.status == 204 else 200
-        start = self._answer_head(exchange, head, status)
-        self.transport.writeSequence(framed(request, status, start, parts))
+        start = self._answer_head(exchange, head, status) + lines
+        self.transport.writeSequence(framed(self._head, status, start, parts))
         self._next()
 
     def begin(self, exchange: Exchange, head: AnswerHead, parts: list[bytes]) -> None:

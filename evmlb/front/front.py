@@ -18,6 +18,7 @@ from evmlb.front.clients import UNIX_PEER, ClientAddresses, plain_address
 from evmlb.front.cors import cors_of
 from evmlb.front.lane import Lane
 from evmlb.front.marks import Marks
+from evmlb.front.packing import Packing, Runs
 from evmlb.interfaces import ClientConnection, Upgrade, Upgrades
 from evmlb.policy.pages import Hosts
 from evmlb.policy.shares import Shares
@@ -40,13 +41,19 @@ _OPAQUE_HEADERS = (
 class Front:
     """The client side of the balancer. ``build`` makes the protocol of one more connection.
 
-    ``upgrades``, where given, makes WebSockets of some of them; they count as connections still.
+    ``upgrades``, where given, makes WebSockets of some of them; they count as connections still. ``threads`` compress
+    large answers.
     """
 
     upgrades: Upgrades | None = None
 
     def __init__(
-        self, config: Config, routers: Mapping[str, Router], max_connections: int, now: Callable[[], float]
+        self,
+        config: Config,
+        routers: Mapping[str, Router],
+        max_connections: int,
+        now: Callable[[], float],
+        threads: Runs | None = None,
     ) -> None:
         self.now = now
         self.routers = dict(routers)
@@ -62,6 +69,7 @@ class Front:
         self.closes_connections = False
         self.lanes: dict[ClientConnection, str] = {}  # by whose share of connections they are in
         self.memory = Shares(config.limits.max_request_memory_bytes, config.limits.max_body_bytes)
+        self.packing = Packing(config.gzip, self.memory, self.stats, threads)
         self._emptied: Deferred[None] | None = None
         self.connections = Shares(max_connections)
 

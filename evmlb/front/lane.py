@@ -53,7 +53,6 @@ class Lane(AnsweringSide):
     __slots__ = (
         "_pumping",
         "_reading_paused",
-        "_router",
         "_write_paused_at",
         "active_at",
         "peer",
@@ -65,7 +64,6 @@ class Lane(AnsweringSide):
         self.peer = peer
         self.peer_line = front.clients.line(peer, b"")
         self.active_at = front.now()  # the last sign of life
-        self._router: Router | None = None
         self._pumping = False
         self._reading_paused = False
         self._write_paused_at: float | None = None
@@ -114,8 +112,8 @@ class Lane(AnsweringSide):
         if self._reader is not None:
             self._reader.release()
         exchange, self._exchange = self._exchange, None
-        if exchange is not None and self._router is not None:
-            self._router.cancel(exchange)
+        if exchange is not None:
+            self._leave(exchange)
         self._front.gone(self)
 
     def pauseProducing(self) -> None:

@@ -82,6 +82,27 @@ PROCESS: tuple[Family, ...] = (
         ("status",),
         lambda numbers: (((str(status),), count) for status, count in tuple(numbers.front.bad_requests.items())),
     ),
+    Family(
+        "counter",
+        "evmlb_gzip_input_bytes_total",
+        "Bytes of answers that were compressed, before that.",
+        (),
+        one(lambda numbers: numbers.front.gzip_bytes_in),
+    ),
+    Family(
+        "counter",
+        "evmlb_gzip_output_bytes_total",
+        "The same afterwards.",
+        (),
+        one(lambda numbers: numbers.front.gzip_bytes_out),
+    ),
+    Family(
+        "counter",
+        "evmlb_gzip_skipped_total",
+        "Answers that went plain because too much was waiting to be compressed.",
+        (),
+        one(lambda numbers: numbers.front.gzip_skipped),
+    ),
     Family("histogram", "evmlb_loop_lag_seconds", "How late timers of the event loop are.", (), _loop_lag),
     Family(
         "gauge",

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config import schema, tree
-from evmlb.config.clients import CORS_KEYS, WEBSOCKET_KEYS
+from evmlb.config.clients import CORS_KEYS, GZIP_KEYS, WEBSOCKET_KEYS
 from evmlb.config.fields import (
     FILE_KEYS,
     LIMIT_KEYS,
@@ -28,6 +28,7 @@ from evmlb.config.schema import (
     Config,
     CorsConfig,
     CustomCheck,
+    GzipConfig,
     HealthCheckType,
     LimitsConfig,
     NetworkConfig,
@@ -85,6 +86,7 @@ class Example(SynchronousTestCase):
         self.assertEqual(set(keys_of(network)), set(NETWORK_KEYS) - set(SECTION_ALIASES))
         self.assertEqual(set(keys_of(value_of(network, "local_nodes", 0))), set(NODE_KEYS))
         self.assertEqual(set(keys_of(value_of(self.tree, "websocket"))), set(WEBSOCKET_KEYS))
+        self.assertEqual(set(keys_of(value_of(self.tree, "gzip"))), set(GZIP_KEYS))
         for name in set(SECTIONS) - set(SECTION_ALIASES):
             with_effect = {key for key, meaning in SECTIONS[name].items() if meaning.field}
             self.assertEqual(set(keys_of(value_of(network, name))), with_effect, name)
@@ -124,6 +126,7 @@ TABLES: list[tuple[str, dict[str, Key], Any]] = [
     ("A node", NODE_KEYS, NodeConfig),
     ("cors", CORS_KEYS, CorsConfig),
     ("websocket", WEBSOCKET_KEYS, WebSocketConfig),
+    ("gzip", GZIP_KEYS, GzipConfig),
     ("request", REQUEST_KEYS, CustomCheck),
     *((name, SECTIONS[name], type(getattr(NETWORK, name))) for name in SECTIONS if name not in SECTION_ALIASES),
 ]
@@ -139,6 +142,8 @@ IN_WORDS = {
     "switch_to_fallback_enabled": ("whether there are fallback nodes",),
 }
 """Defaults that depend on the rest of the file."""
+OF_THEIR_OWN = (("At the top", "gzip"), ("At the top", "websocket"))
+"""Keys whose row leads to a table."""
 
 
 class Reference(SynchronousTestCase):
@@ -156,6 +161,7 @@ class Reference(SynchronousTestCase):
         self.assertEqual(set(self.rows("A node")), set(NODE_KEYS))
         self.assertEqual(set(self.rows("cors")), set(CORS_KEYS))
         self.assertEqual(set(self.rows("websocket")), set(WEBSOCKET_KEYS))
+        self.assertEqual(set(self.rows("gzip")), set(GZIP_KEYS))
         self.assertEqual(set(self.rows("request")), set(REQUEST_KEYS))
         for name in set(SECTIONS) - set(SECTION_ALIASES):
             self.assertEqual(set(self.rows(name)), set(SECTIONS[name]), name)
@@ -165,12 +171,13 @@ class Reference(SynchronousTestCase):
         for section, table, cls in TABLES:
             rows = self.rows(section)
             for name, key in table.items():
-                if key.field and (section, name) != ("At the top", "websocket"):
+                if key.field and (section, name) not in OF_THEIR_OWN:
                     self.assert_default(name, rows[name], key, default_of(cls, key.field))
 
     def test_sections(self) -> None:
         """A section's row leads to its own table, and another name's to nothing."""
-        self.assertEqual(self.rows("At the top")["websocket"], "[its defaults](#websocket)")
+        for section, name in OF_THEIR_OWN:
+            self.assertEqual(self.rows(section)[name], f"[its defaults](#{name})")
         rows = self.rows("A network")
         for name in SECTIONS:
             self.assertEqual(rows[name], "none" if name in SECTION_ALIASES else f"[its defaults](#{name})")

@@ -18,6 +18,7 @@ from evmlb.config.schema import (
     Criterion,
     CustomCheck,
     ExplainFor,
+    GzipConfig,
     HealthCheckConfig,
     HealthCheckType,
     HedgeConfig,
@@ -131,6 +132,7 @@ class EveryKey(SynchronousTestCase):
                 allowed_origins=("https://app.example",),
                 compression=True,
             ),
+            gzip=GzipConfig(enabled=True, min_bytes=65536, level=6, threads=1),
             limits=LimitsConfig(
                 max_body_bytes=2**20,
                 max_request_memory_bytes=10**9,
@@ -468,6 +470,12 @@ class Meaning(SynchronousTestCase):
         for word, mode in (("off", "off"), ("OFF", "off"), ("no", "off"), ("false", "off"), ("true", "subscriptions")):
             self.assertIs(network(with_network(f"websocket: {word}")).websocket, WebSocketMode(mode), word)
 
+    def test_gzip(self) -> None:
+        """A boolean is short for the key enabled."""
+        for word, value in (("true", True), ("off", False), ("{enabled: yes}", True), ("{}", False)):
+            self.assertEqual(config(file(f"gzip: {word}")).gzip, GzipConfig(enabled=value), word)
+            self.assertEqual(warnings(file(f"gzip: {word}")), [])
+
     def test_load_period(self) -> None:
         """1, 5 and 15 are minutes; other numbers are seconds as in the original's README, the nearest average used."""
         for text, minutes in (("1", 1), ("5", 5), ("15", 15), ("300", 5), ("60", 1), ("5m", 5), ("900s", 15)):
@@ -542,6 +550,10 @@ class Warned(SynchronousTestCase):
         """A transaction cannot go to more nodes than there are."""
         self.check(with_network("broadcast_transactions: 2"), "networks[0].broadcast_transactions", "nodes, 1")
         self.assertEqual(warnings(with_network("broadcast_transactions: 2\nlocal_endpoints: [http://b]")), [])
+
+    def test_gzip_not_enabled(self) -> None:
+        """Keys of gzip say nothing as long as nothing is compressed."""
+        self.check(file("gzip: {level: 4}"), "gzip", "enabled: true")
 
     def test_breaker_name(self) -> None:
         """TyrScale's name of a breaker is read over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +177,27 @@ def answer_by_echo(sent: Sent) -> None:
         sent.answer(b"[%b]" % b",".join(answers) if call.expects_answer else b"", 200)
 
 
+class StillThreads:
+    """Threads that work when they are told to. ``fails``: each piece of work raises an exception."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        self.fails = False
+
+    def run(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.waiting.append((work, done))
+
+    def step(self) -> None:
+        """The first piece of work is done."""
+        work, done = self.waiting.pop(0)
+        done(None if self.fails else work())
+
+    def finish(self) -> None:
+        """All of it."""
+        while self.waiting:
+            self.step()
+
+
 class FrontWorld(World):
     """A front before a routing world. ``network``: keys of its configuration."""
 
@@ -188,13 +210,15 @@ class FrontWorld(World):
         **settings: Any,
     ) -> None:
         super().__init__(*(names or ("a b",)), **(network or {}))
+        self.threads = StillThreads()
         if echo:
             for place, name in enumerate(self.spies):
                 spy = self.spies[name] = Echo(name, self.events)
                 self.router._upstreams = tuple(
                     spy if index == place else upstream for index, upstream in enumerate(self.router._upstreams)
                 )
-        self.front = Front(config(**settings), {"net": self.router}, max_connections, self.clock.seconds)
+        routers = {"net": self.router}
+        self.front = Front(config(**settings), routers, max_connections, self.clock.seconds, self.threads)
 
     def connect(self, address: Any = None, room: int | None = None) -> Visitor:
         lane = self.front.build(address)
