@@ -48,6 +48,7 @@ setup(
         "msgspec >= 0.22",
         "orjson >= 3.13",
         "pycryptodome >= 3.24",
+        "google-re2 >= 1.1.20251105",
         "uvloop >= 0.23; sys_platform != 'win32'",
         "zope.interface >= 8",
     ],
