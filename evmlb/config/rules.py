@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 import functools
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import TypeVar
 
 from evmlb.config import tree
 from evmlb.config.faults import ConfigError
+from evmlb.config.patterns import checked_pattern, too_many
 from evmlb.config.reading import Key, Place, Reading, Section, Wrong, attempt, each, read_section, scalar
 from evmlb.config.values import Unexpected, boolean, did_you_mean, one_of, whole, word_of
 from evmlb.errors import Fault
@@ -30,10 +30,6 @@ T = TypeVar("T")
 
 MAX_MESSAGE = 1000
 """Characters of a message, or of a body that is no JSON-RPC, that rules look at."""
-MAX_PATTERN = 500
-"""Characters of one regular expression."""
-MAX_COST = 20_000
-"""How much the repeats of one pattern may multiply to: what a hostile message can make it cost is bounded by this."""
 
 _ANY_STATUS = frozenset(range(100, 1000))
 _CODES = whole(-(2**31), 2**31)
@@ -81,7 +77,7 @@ class Condition:
 
     statuses: frozenset[int] = frozenset()
     codes: frozenset[int] = frozenset()
-    texts: tuple[str, ...] = ()  # regular expressions, found anywhere in the error's message
+    texts: tuple[str, ...] = ()  # patterns, found anywhere in the error's message
     bodies: tuple[str, ...] = ()  # the same, in the beginning of a body that is no JSON-RPC
     methods: tuple[str, ...] = ()  # globs
     classes: frozenset[MethodClass] = frozenset()
@@ -137,55 +133,6 @@ def _statuses(place: Place) -> frozenset[int]:
     return frozenset().union(*_one_or_more(scalar(_status))(place))
 
 
-def _pattern(text: str) -> str:
-    """A regular expression as Python's ``re`` reads it, one that cannot take long."""
-    if not re.search(r"[\\.^$*+?{}\[\]|()]", text):
-        return text  # plain words, as most are
-    if len(text) > MAX_PATTERN:
-        raise Unexpected(f"expected a regular expression of at most {MAX_PATTERN} characters")
-    try:
-        re.compile(text, re.IGNORECASE | re.ASCII)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise Unexpected(f"expected a regular expression: {getattr(error, 'msg', error)}") from None
-    if cost_of(text) > MAX_COST:
-        raise Unexpected("expected bounded repeats such as .{0,40}: on some messages this pattern could take very long")
-    return text
-
-
-_GROUP = re.compile(r"\(([^()]*)\)([*+?]|\{\d*,?\d*\})?")
-_CHOICE = re.compile(r"[*+?|]|\{\d*,?\d*\}")
-
-
-def cost_of(pattern: str) -> float:
-    """What the repeats and choices of a pattern multiply to; infinite for one of them within a repeat.
-
-    An estimate from the text alone: an escaped character or a set counts as one character.
-    """
-    plain = re.sub(r"\\.", "a", pattern)
-    plain = re.sub(r"\[\^?\]?[^\]]*\]", "a", plain)
-    plain = re.sub(r"([*+?}])[?+]", r"\1", plain)  # lazy and possessive ones
-    plain = re.sub(r"\(\?(P?<\w+>|<?[=!]|[a-zA-Z-]*:|)", "(", plain)
-    cost = 1
-    while found := _GROUP.search(plain):
-        inner, repeat = found.group(1), found.group(2) or ""
-        if repeat not in ("", "?") and _CHOICE.search(inner):
-            return math.inf
-        cost *= _choices(inner) * _choices(repeat)
-        # what chooses leaves a choice behind, for the group around it to see
-        left = "a{1}" if repeat or _CHOICE.search(inner) else "a"
-        plain = plain[: found.start()] + left + plain[found.end() :]
-    return cost * _choices(plain)
-
-
-def _choices(plain: str) -> int:
-    cost = 1 + plain.count("|")
-    for repeat in _CHOICE.findall(plain.replace("|", "")):
-        bound = repeat.strip("{}").rpartition(",")[2]
-        times = min(int(bound), MAX_MESSAGE) if bound.isdigit() else 2 if repeat == "?" else MAX_MESSAGE
-        cost *= max(1, times)
-    return cost
-
-
 def _glob(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_*?\[\]!-]{1,100}", text):
         raise Unexpected("expected a method or a glob of methods such as debug_*")
@@ -211,8 +158,8 @@ def _present(text: str) -> bool:
 CONDITION_KEYS: dict[str, Key] = {
     "status": Key("statuses", _statuses),
     "code": Key("codes", _set_of(scalar(_CODES))),
-    "text": Key("texts", _one_or_more(scalar(_pattern, show=False))),
-    "body": Key("bodies", _one_or_more(scalar(_pattern, show=False))),
+    "text": Key("texts", _one_or_more(scalar(checked_pattern, show=False))),
+    "body": Key("bodies", _one_or_more(scalar(checked_pattern, show=False))),
     "methods": Key("methods", _one_or_more(scalar(_glob))),
     "class": Key("classes", _set_of(scalar(_class))),
     "provider": Key("providers", _set_of(scalar(_provider))),
@@ -329,7 +276,12 @@ def _rules(place: Place, known: Mapping[str, Verdict]) -> tuple[VerdictRule, ...
 
 def read_rules(place: Place) -> tuple[VerdictRule, ...]:
     """The rules under ``verdicts`` in the configuration, in the order of the file."""
-    return _rules(place, {rule.name: rule.verdict for rule in builtin_rules()})
+    rules = _rules(place, {rule.name: rule.verdict for rule in builtin_rules()})
+    conditions = [condition for rule in rules for condition in rule.conditions]
+    fault = too_many(pattern for condition in conditions for pattern in condition.texts + condition.bodies)
+    if fault:
+        place.fault(fault)
+    return rules
 
 
 @functools.cache

@@ -14,7 +14,8 @@ What a client writes comes back in errors, and must not take nodes from others. 
 
 Only errors come here, so that matching costs nothing while answers are fine. Most texts are plain words, looked for in
 the message as such; before a pattern is tried, the longest words that it demands are. Over the answers
-in tests/policy/corpus an error takes 9 us on average, and 31 us at most.
+in tests/policy/corpus an error takes 14 us on average, and 40 us at most. Patterns are matched in linear time, whatever
+a node says (:mod:`evmlb.config.patterns`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from evmlb.config.patterns import is_plain, searcher, words_of
 from evmlb.config.rules import MAX_MESSAGE, Blame, Condition, Verdict, VerdictRule, builtin_rules
 from evmlb.errors import Fault
 from evmlb.jsonrpc import Answer, AnswerKind
@@ -84,32 +86,6 @@ def judge_fault(fault: Fault, klass: MethodClass, *, sent: bool = True) -> Verdi
 
 # -- the table, compiled
 
-_SPECIAL = re.compile(r"[\\.^$*+?{}\[\]|()]")
-_NOT_PLAIN = (  # what is cut out of a pattern, in this order, until only words are left that it demands
-    re.compile(r"\\."),
-    re.compile(r"\[\^?\]?[^\]]*\]"),
-    re.compile(r".(?:[?*]|\{[^}]*\})"),
-    re.compile(r"[.^$+?]"),
-)
-_INNERMOST_GROUP = re.compile(r"\([^()]*\)(?:[?*+]|\{[^}]*\})?")
-_ODD = re.compile(r"\\[0-9A-Zux]|\(\?[a-zA-Z]+\)|[^ -~]")  # escapes of many characters, flags, other alphabets
-
-
-def words_of(pattern: str) -> str:
-    """The longest run of plain characters, in lower case, that every match of a pattern contains; "" when unsure."""
-    if _ODD.search(pattern):
-        return ""
-    text = pattern
-    for cut in _NOT_PLAIN[:2]:
-        text = cut.sub("\0", text)
-    while _INNERMOST_GROUP.search(text):
-        text = _INNERMOST_GROUP.sub("\0", text)
-    if "|" in text:
-        return ""
-    for cut in _NOT_PLAIN[2:]:
-        text = cut.sub("\0", text)
-    return max(text.split("\0"), key=len).lower()
-
 
 class _Texts:
     """Patterns, any of which may be found in a text."""
@@ -117,20 +93,16 @@ class _Texts:
     __slots__ = ("_patterns", "_words")
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        self._words = tuple(pattern.lower() for pattern in patterns if not _SPECIAL.search(pattern))
-        self._patterns = tuple(
-            (words_of(pattern), re.compile(pattern, re.IGNORECASE | re.ASCII).search)
-            for pattern in patterns
-            if _SPECIAL.search(pattern)
-        )
+        self._words = tuple(pattern.lower() for pattern in patterns if is_plain(pattern))
+        self._patterns = tuple((words_of(pattern), searcher(pattern)) for pattern in patterns if not is_plain(pattern))
 
     def are_in(self, lower: str) -> bool:
         """Whether any is found in a text, which is given in lower case."""
         for words in self._words:  # loops of our own: with any() both take nearly twice as long
             if words in lower:
                 return True
-        for words, search in self._patterns:  # noqa: SIM110
-            if words in lower and search(lower) is not None:
+        for words, is_found in self._patterns:  # noqa: SIM110
+            if words in lower and is_found(lower):
                 return True
         return False
 
@@ -178,6 +150,11 @@ def _codes_not_matched(verdict: Verdict) -> frozenset[int]:
     return _OF_THE_REQUEST if verdict.unsupported else frozenset()
 
 
+def _looked_at(text: str) -> str:
+    """What rules see of a text. Pages end with a line end, before which ``$`` is met: it is left out."""
+    return text[:MAX_MESSAGE].removesuffix("\n").lower()
+
+
 class Verdicts:
     """The table, compiled: the given rules before the built-in ones.
 
@@ -206,7 +183,7 @@ class Verdicts:
 
         ``retry_after``: the answer came with that header.
         """
-        lower = message[:MAX_MESSAGE].lower()
+        lower = _looked_at(message)
         for row in self._of_errors:
             if (row.codes and code not in row.codes) or code in row.not_codes:
                 continue
@@ -228,7 +205,7 @@ class Verdicts:
         echoes: Echoes = NOTHING_SAID,
     ) -> Verdict:
         """The verdict on an answer without JSON-RPC. ``text``: the beginning of its body, as far as it is known."""
-        lower = text[:MAX_MESSAGE].lower()
+        lower = _looked_at(text)
         for row in self._of_bodies:
             if row.concerns(status, method, klass, provider, retry_after) and row.is_said(lower, echoes):
                 return row.verdict

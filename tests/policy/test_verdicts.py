@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +14,11 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
+from evmlb.config.patterns import MAX_ALL_STEPS, MAX_PATTERN, MAX_PATTERNS, MAX_STEPS
 from evmlb.config.rules import (
     COLUMNS,
     CONDITION_KEYS,
-    MAX_COST,
     MAX_MESSAGE,
-    MAX_PATTERN,
     RULE_KEYS,
     Condition,
     VerdictRule,
@@ -39,7 +37,6 @@ from evmlb.policy.verdicts import (
     Verdicts,
     judge_fault,
     provider_of,
-    words_of,
 )
 from tests.support import run_property
 
@@ -363,43 +360,6 @@ class OrderTests(SynchronousTestCase):
         ):
             self.assertNotEqual(verdicts.judge_error(7, "a y", **{**good, **other}).rule, "all", other)
 
-    def test_words(self) -> None:
-        """The words that are looked for before a pattern are in everything that the pattern matches."""
-        for pattern, words in (
-            (r"block.{0,90}not found", "not found"),
-            (r"(?<!un)Known Transaction", "known transaction"),
-            (r"max(imum)? block range", " block range"),
-            (r"a|bcd", ""),
-            (r"limited to (a |0 - )?[\d,.]{1,20}k? ?(block|range)", "limited to "),
-            (r"pool\(stale\)", "stale"),
-            (r"colou?r", "colo"),
-            (r"^mined$", "mined"),
-            (r"größe.*", ""),
-            ("foo.*?barbaz", "barbaz"),
-            ("fooa??barr", "barr"),
-            ("a{2}?bbb", "bbb"),
-            (r"\x41bcd", ""),
-            (r"\N{LATIN SMALL LETTER A}b", ""),
-            ("(?x) a b", ""),
-        ):
-            self.assertEqual(words_of(pattern), words)
-
-    def test_words_of_any_pattern(self) -> None:
-        """No pattern matches a text without its words."""
-
-        @given(st.text(alphabet="ab()[^]?*+|.{1,}\\", min_size=1, max_size=10), st.text(alphabet="ab?", max_size=8))
-        def check(pattern: str, text: str) -> None:
-            try:
-                found = re.search(pattern, text)
-            except re.error:
-                return
-            if found:
-                self.assertIn(words_of(pattern), text)
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # Python's, about sets that may one day mean something else
-            run_property(check)
-
 
 PHRASES = (
     "too many requests",
@@ -597,6 +557,21 @@ class AnswerTests(SynchronousTestCase):
         self.assertTrue(VERDICTS.judge_answer(403, garbage, text="Rate limit reached").limited)
         self.assertEqual(VERDICTS.judge_answer(429, garbage, text="monthly quota used up").rule, "billing")
 
+    def test_the_end(self) -> None:
+        """A line feed at the end of a page, or of a message, is not looked at."""
+        rules = [
+            VerdictRule(name="page", verdict=Verdict(rule="page"), conditions=(Condition(bodies=("^forbidden$",)),)),
+            VerdictRule(name="error", verdict=Verdict(rule="error"), conditions=(Condition(texts=("^forbidden$",)),)),
+        ]
+        for end, is_met in (("", True), ("\n", True), ("\n\n", False), ("!", False)):
+            self.assertEqual(Verdicts(rules).judge_body(403, f"forbidden{end}").rule == "page", is_met, end)
+            self.assertEqual(Verdicts(rules).judge_error(0, f"forbidden{end}").rule == "error", is_met, end)
+
+    def test_half_a_surrogate_pair(self) -> None:
+        """What is no Unicode, NUL too, is judged like all else."""
+        rule = VerdictRule(name="odd", verdict=Verdict(rule="odd"), conditions=(Condition(texts=("^a.b.$",)),))
+        self.assertEqual(Verdicts([rule]).judge_error(0, "a\ud800b\x00").rule, "odd")
+
     def test_opaque(self) -> None:
         """For what is not JSON-RPC only gateway errors and limits are tried elsewhere; nobody is blamed or held off."""
         for status in (200, 204, 301, 400, 404, 500, 501):
@@ -711,7 +686,9 @@ class DocumentTests(SynchronousTestCase):
         for number in (
             f"the first {MAX_MESSAGE} characters",
             f"at most {MAX_PATTERN} characters",
-            f"may come to {MAX_COST:,}",
+            f"at most {MAX_STEPS:,} steps",
+            f"{MAX_ALL_STEPS:,} in all",
+            f"{MAX_PATTERNS} texts and bodies",
             f"has {len(list(corpus()))} error answers",
         ):
             self.assertIn(number, page)
