@@ -21,8 +21,8 @@ from evmlb.admin.readiness import Readiness
 from evmlb.bridge.bridge import Bridge
 from evmlb.bridge.search import Nodes
 from evmlb.config.schema import Config, LogLevel, NetworkConfig, NodeConfig, Role, WebSocketMode
+from evmlb.deadlines import Deadlines
 from evmlb.events import Events, NodeWentDown
-from evmlb.exchange import InFlight
 from evmlb.front.front import Front
 from evmlb.logs import EventLog
 from evmlb.metrics import LoopLag, Metrics, MetricsSource
@@ -93,7 +93,7 @@ class Balancer:
         self.rng = rng or random.Random()
         self.watch = watch
         self._connect = connect
-        self.in_flight = InFlight(reactor, now)
+        self.deadlines = Deadlines(reactor, now)
         self.event_log = EventLog()
         self._client_series = ClientSeries()
         self._subscription_memory = Shares(config.websocket.max_subscription_memory_bytes)
@@ -127,7 +127,7 @@ class Balancer:
         router = Router(
             network,
             upstreams,
-            self.in_flight,
+            self.deadlines,
             self.publish,
             chooser(config.strategy, self.rng),
             client_series=self._client_series,

@@ -140,39 +140,6 @@ class Upstream(Protocol):
         ...
 
 
-class Downstream(Protocol):
-    """One client connection, as routing sees it. ``exchange`` is what routing was given.
-
-    ``session`` is routing's to make and to read: what this client has seen.
-    """
-
-    session: Any
-
-    def answer(self, exchange: Any, head: AnswerHead, parts: list[bytes]) -> None:
-        """The whole answer."""
-        ...
-
-    def begin(self, exchange: Any, head: AnswerHead, parts: list[bytes]) -> None:
-        """The beginning of a large answer; from here on it cannot be taken back."""
-        ...
-
-    def stream(self, data: bytes) -> None:
-        """More of it."""
-        ...
-
-    def finish(self, exchange: Any) -> None:
-        """That was all of it."""
-        ...
-
-    def abort(self) -> None:
-        """The answer cannot be finished: never a clean end."""
-        ...
-
-    def refuse(self, exchange: Any, refusal: Refusal) -> None:
-        """An answer of our own."""
-        ...
-
-
 # WebSockets of clients
 
 

@@ -74,7 +74,7 @@ class NodesService(Service):
         if self._ticking.running:
             self._ticking.stop()
         self._balancer.loop_lag.stop()
-        self._balancer.in_flight.cancel_timer()
+        self._balancer.deadlines.cancel_timer()
         closing = []
         for parts in self._balancer.networks.values():
             for poller in parts.pollers:

@@ -121,7 +121,7 @@ class SabotageTests(SynchronousTestCase):
         """A client gets none."""
 
         def cut(lane: Any, exchange: Any, refusal: object) -> None:
-            lane.abort()
+            lane.abort(exchange)
 
         self.patch(Lane, "refuse", cut)
         self.assert_found("without an answer", Family.RUIN)

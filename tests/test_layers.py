@@ -12,9 +12,9 @@ LAYERS = (  # left never imports right
     ("values", "chain errors events jsonrpc memo methods transactions trail urls texts stats config.schema config"),
     ("policy", "policy"),
     ("node", "node network"),
-    ("interfaces", "interfaces"),
+    ("interfaces", "session interfaces exchange"),
     ("drivers", "wire upstream store metrics logs"),
-    ("use", "exchange question examining routing polling sharing subscribing"),
+    ("use", "deadlines question examining routing polling sharing subscribing"),
     ("edges", "front bridge admin"),
     ("composition", "balancer service process tap cli health classify demo chaos __main__"),
 )

@@ -14,17 +14,18 @@ from HTTP:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from evmlb import errors
 from evmlb.bridge.frames import is_utf8
 from evmlb.bridge.subscriber import SUBSCRIBING, Client
 from evmlb.errors import Refusal
-from evmlb.exchange import Exchange, Session
+from evmlb.exchange import Exchange
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Call, InvalidCall, error_body, parse_call
 from evmlb.methods import REFUSED, UNSAFE
-from evmlb.routing.batches import admit
+from evmlb.routing import admit
+from evmlb.session import Session
 
 if TYPE_CHECKING:
     from evmlb.bridge.bridge import Bridge
@@ -45,7 +46,7 @@ _BATCHED = Refusal(200, errors.INVALID_REQUEST.code, "eth_subscribe and eth_unsu
 
 
 class Calls:
-    """A ``Receiver`` of messages, and the ``Downstream`` of the exchanges that they become."""
+    """A ``Receiver`` of messages, and the ``Reply`` of the exchanges that they become."""
 
     __slots__ = (
         "_bridge",
@@ -160,17 +161,17 @@ class Calls:
             self._router.cancel(exchange)
             if len(exchange.body) > ACCOUNTED_BYTES:
                 self.release(len(exchange.body))
-            if isinstance(exchange.downstream, LongAnswer):
-                exchange.downstream.release()
+            if isinstance(exchange.reply, LongAnswer):
+                exchange.reply.release()
         client, self._client = self._client, None
         if client is not None:
             client.lost()
 
     # what routing says
 
-    def answer(self, exchange: Any, head: AnswerHead, parts: list[bytes]) -> None:
+    def answer(self, exchange: Exchange, head: AnswerHead, parts: list[bytes]) -> None:
         """Send a whole answer as one message."""
-        call = exchange.call
+        call = _call_of(exchange)
         if call.id or call.expects_answer:
             text = parts[0] if len(parts) == 1 else b"".join(parts)
             if text.isascii() or is_utf8(text):
@@ -187,33 +188,33 @@ class Calls:
         if len(self._exchanges) == self._most >> 1:
             self._socket.read_on()
 
-    def begin(self, exchange: Any, head: AnswerHead, parts: list[bytes]) -> None:
+    def begin(self, exchange: Exchange, head: AnswerHead, parts: list[bytes]) -> None:
         """Collect a large answer."""
-        long = exchange.downstream = LongAnswer(self, exchange, head)
+        long = exchange.reply = LongAnswer(self, exchange, head)
         if head.length > MAX_ANSWER_BYTES:
             long.give_up(_TOO_LONG)
         else:
             for part in parts:
-                long.stream(part)
+                long.stream(exchange, part)
 
-    def refuse(self, exchange: Any, refusal: Refusal) -> None:
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Send an answer of our own."""
-        self._refuse(exchange.call, refusal)
+        self._refuse(_call_of(exchange), refusal)
         self._end(exchange)
 
     def _refuse(self, call: Call, refusal: Refusal) -> None:
         if call.expects_answer:
             self._socket.send_text(error_body(call, refusal.code, refusal.message))
 
-    def stream(self, data: bytes) -> None:
-        """See ``Downstream``; what is streamed has a downstream of its own."""
+    def stream(self, exchange: Exchange, data: bytes) -> None:
+        """See ``Reply``; what is streamed has a reply of its own."""
         raise NotImplementedError
 
-    def finish(self, exchange: Any) -> None:
+    def finish(self, exchange: Exchange) -> None:
         """See :meth:`stream`."""
         raise NotImplementedError
 
-    def abort(self) -> None:
+    def abort(self, exchange: Exchange) -> None:
         """Something broke here while an answer was passed on: the client must not wait for it."""
         self._socket.close(1011, "internal error")
 
@@ -232,8 +233,13 @@ class Calls:
         self._bridge.memory.give_back(self._upgrade.client, size)
 
 
+def _call_of(exchange: Exchange) -> Call:
+    """Nothing but calls comes by WebSocket."""
+    return cast(Call, exchange.call)
+
+
 class LongAnswer:
-    """The ``Downstream`` of an exchange whose answer is collected, as it is too large to be held by the upstream."""
+    """The ``Reply`` of an exchange whose answer is collected, as it is too large to be held by the upstream."""
 
     __slots__ = ("_calls", "_exchange", "_head", "_parts", "_size")
 
@@ -253,7 +259,7 @@ class LongAnswer:
     def session(self, session: Session | None) -> None:
         self._calls.session = session
 
-    def stream(self, data: bytes) -> None:
+    def stream(self, exchange: Exchange, data: bytes) -> None:
         """Keep more of it."""
         if self._size + len(data) > MAX_ANSWER_BYTES:
             self.give_up(_TOO_LONG)
@@ -263,12 +269,12 @@ class LongAnswer:
             self._size += len(data)
             self._parts.append(data)
 
-    def finish(self, exchange: Any) -> None:
+    def finish(self, exchange: Exchange) -> None:
         """It is whole."""
         self._calls.answer(exchange, self._head, self._parts)
         self.release()
 
-    def abort(self) -> None:
+    def abort(self, exchange: Exchange) -> None:
         """It broke off; nothing of it was sent."""
         self.refuse(self._exchange, _BROKEN_OFF)
 
@@ -277,7 +283,7 @@ class LongAnswer:
         self._calls.cancel(self._exchange)
         self.refuse(self._exchange, refusal)
 
-    def refuse(self, exchange: Any, refusal: Refusal) -> None:
+    def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answer with an error in its place."""
         self.release()
         self._calls.refuse(exchange, refusal)
@@ -287,11 +293,11 @@ class LongAnswer:
         self._calls.release(self._size)
         self._size, self._parts = 0, []
 
-    def answer(self, exchange: Any, head: AnswerHead, parts: list[bytes]) -> None:
+    def answer(self, exchange: Exchange, head: AnswerHead, parts: list[bytes]) -> None:
         """A whole answer in its place."""
         self.release()
         self._calls.answer(exchange, head, parts)
 
-    def begin(self, exchange: Any, head: AnswerHead, parts: list[bytes]) -> None:
-        """See ``Downstream``: it has begun already."""
+    def begin(self, exchange: Exchange, head: AnswerHead, parts: list[bytes]) -> None:
+        """See ``Reply``: it has begun already."""
         raise NotImplementedError

@@ -40,7 +40,7 @@ KNOWN_SECONDS = 0.5
 ROUND_TRIP_SECONDS = 0.5
 """More than a node that is well takes, its connection and one that died under the request included."""
 LIES_TO_BE_KNOWN = 3
-_OF_REQUESTS = ("evmlb.routing", "evmlb.front", "evmlb.exchange")
+_OF_REQUESTS = ("evmlb.routing", "evmlb.front", "evmlb.deadlines")
 """The modules whose timers belong to requests."""
 _ERRORS_OF_BAD_INPUT = frozenset((-32700, -32600))
 
@@ -307,10 +307,10 @@ def within_budget(balancer: Balancer, scenario: Scenario, questions: int) -> Ite
 
 def nothing_left(balancer: Balancer) -> Iterator[str]:
     """When nothing is asked any more, nothing is kept of what was."""
-    table = balancer.in_flight
-    if table.attempts:
-        yield f"{len(table.attempts)} attempts are still in the table"
-    if table.queues:
+    deadlines = balancer.deadlines
+    if deadlines.watched:
+        yield f"{len(deadlines.watched)} attempts are still in the table"
+    if deadlines.sweepers:
         yield "a queue is still watched"
     for name, parts in balancer.networks.items():
         stats = parts.router.stats

@@ -20,13 +20,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from evmlb.errors import Refusal
-from evmlb.exchange import Exchange, Session
+from evmlb.exchange import Exchange
 from evmlb.front.answers import chunk, framed
 from evmlb.front.encodings import accepts_gzip
-from evmlb.front.packing import ENCODING, VARY
+from evmlb.front.packing import ENCODING, VARY, Job
 from evmlb.front.reading import RequestReader
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Call, error_body
+from evmlb.session import Session
 from evmlb.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ JOIN_BYTES = 65536
 
 
 class AnsweringSide:
-    """What a router has of a client connection: see ``Downstream``."""
+    """What a router has of a client connection: see ``Reply``."""
 
     __slots__ = (
         "_ended",
@@ -78,7 +79,6 @@ class AnsweringSide:
         """Write a whole answer; nearly always with a head that is made already."""
         request: Any = self._head
         self._exchange = None
-        node: Any = exchange.node
         if (
             len(parts) == 1
             and exchange.attempts == 1
@@ -92,7 +92,7 @@ class AnsweringSide:
         ):
             body = parts[0]
             size = len(body)
-            start = self._front.answers.common(node, head.content_type)
+            start = self._front.answers.common(exchange.node, head.content_type)
             if size <= SMALL_BYTES:
                 self.transport.write(b"%b%d\r\n\r\n%b" % (start, size, body))
             elif size >= self._front.packing.min_bytes:
@@ -120,7 +120,7 @@ class AnsweringSide:
             self._exchange = exchange
             self._router = None
             packed = partial(self._packed, exchange, head, parts)
-            exchange.pending = self._front.packing.pack(exchange.client_address, parts, packed)
+            exchange.state = self._front.packing.pack(exchange.client_address, parts, packed)
         elif start:
             self.transport.writeSequence((b"%b%d\r\n%b\r\n" % (start, len(parts[0]), vary), parts[0]))
             self._next()
@@ -129,7 +129,7 @@ class AnsweringSide:
 
     def _packed(self, exchange: Exchange, head: AnswerHead, parts: list[bytes], packed: list[bytes] | None) -> None:
         """The body is compressed; or it is not to be."""
-        self._exchange = exchange.pending = None
+        self._exchange = None
         if packed is None:
             self._write_answer(exchange, head, parts, VARY)
         else:
@@ -139,8 +139,8 @@ class AnsweringSide:
         """The client is gone, and with it the wish for an answer."""
         if self._router is not None:
             self._router.cancel(exchange)
-        elif exchange.pending is not None:
-            exchange.pending.cancel()
+        elif isinstance(exchange.state, Job):
+            exchange.state.cancel()
 
     def _write_answer(self, exchange: Exchange, head: AnswerHead, parts: list[bytes], lines: bytes = b"") -> None:
         """Write a whole answer with a head of its own, and these lines in it."""
@@ -164,9 +164,9 @@ class AnsweringSide:
         else:
             self.transport.write(start + b"\r\n")
         for part in parts:
-            self.stream(part)
+            self.stream(exchange, part)
 
-    def stream(self, data: bytes) -> None:
+    def stream(self, exchange: Exchange, data: bytes) -> None:
         """Write more of it."""
         if not self._stream_chunked:
             self.transport.write(data)
@@ -180,7 +180,7 @@ class AnsweringSide:
         self._exchange = None
         self._next()
 
-    def abort(self) -> None:
+    def abort(self, exchange: Exchange) -> None:
         """Cut the connection: the client must not take what it has for the whole."""
         self._exchange = None
         self.closing = True
@@ -202,12 +202,11 @@ class AnsweringSide:
     def _answer_head(self, exchange: Exchange, head: AnswerHead, status: int) -> bytes:
         """The head of an answer off the common path. A JSON-RPC body travels with 200, whatever the node's status."""
         request: Any = self._head
-        node: Any = exchange.node
         return self._front.answers.head(
             request,
             status,
             head,
-            node.name,
+            exchange.node,
             exchange.attempts,
             exchange.degraded,
             self._stays(),

@@ -7,7 +7,6 @@ kept; the uncommon is put together line by line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from evmlb.config.schema import Config
 from evmlb.errors import Refusal
@@ -15,9 +14,6 @@ from evmlb.front.cors import Cors
 from evmlb.interfaces import AnswerHead
 from evmlb.memo import Memo
 from evmlb.wire.http1 import RequestHead, status_line
-
-if TYPE_CHECKING:
-    from evmlb.node import Node
 
 JSON = b"application/json"
 _MEMO_BYTES = 1024 * 1024
@@ -33,12 +29,12 @@ class Answers:
         self._error_status = config.error_status
         self._common: Memo[tuple[str, bytes], bytes] = Memo(_MEMO_BYTES, _MEMO_HEAD_BYTES)
 
-    def common(self, node: Node, content_type: bytes) -> bytes:
+    def common(self, node: str, content_type: bytes) -> bytes:
         """The head of a common answer up to the number of its length."""
-        key = (node.name, content_type)
+        key = (node, content_type)
         head = self._common.get(key)
         if head is None:
-            lines = status_line(200) + _content_type(content_type) + self._provenance(node.name, 1, False)
+            lines = status_line(200) + _content_type(content_type) + self._provenance(node, 1, False)
             head = lines + b"Content-Length: "
             self._common.keep(key, head, len(content_type) + len(head))
         return head

@@ -280,8 +280,8 @@ class Lane(AnsweringSide):
             self._reject(refusal, head)
 
     def _submit(self, head: RequestHead, wish: Call | PassOn, body: bytes, router: Router, now: float) -> None:
-        downstream = Preflight(self, head, self._front.cors) if wish is PassOn.PREFLIGHT else self
-        exchange = Exchange(downstream, None if isinstance(wish, PassOn) else wish, body, self.peer, now)
+        reply = Preflight(self, head, self._front.cors) if wish is PassOn.PREFLIGHT else self
+        exchange = Exchange(reply, None if isinstance(wish, PassOn) else wish, body, self.peer, now)
         self._front.describe(exchange, head, router)
         if exchange.call is None:
             exchange.http_method = head.method

@@ -9,13 +9,14 @@ from evmlb.interfaces import AnswerHead
 from evmlb.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
-    from evmlb.exchange import Exchange, Session
+    from evmlb.exchange import Exchange
     from evmlb.front.cors import Cors
     from evmlb.front.lane import Lane
+    from evmlb.session import Session
 
 
 class Preflight:
-    """What a router has of the page's connection: see ``Downstream``. A body, however long, is dropped."""
+    """What a router has of the page's connection: see ``Reply``. A body, however long, is dropped."""
 
     __slots__ = ("_begun", "_cors", "_lane", "_request", "session")
 
@@ -34,16 +35,16 @@ class Preflight:
         """The same, at length: nothing can be said before the end, which also ends the exchange."""
         self._begun = head
 
-    def stream(self, data: bytes) -> None:
+    def stream(self, exchange: Exchange, data: bytes) -> None:
         """See :meth:`begin`."""
 
     def finish(self, exchange: Exchange) -> None:
         """See :meth:`begin`."""
         self._lane.tell(self._cors.learn(self._request, self._begun))
 
-    def abort(self) -> None:
+    def abort(self, exchange: Exchange) -> None:
         """The answer was cut."""
-        self._lane.abort()
+        self._lane.abort(exchange)
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """No node answered: what was last said holds. Where nothing was, the page may at least see the status."""

@@ -19,15 +19,12 @@ order of the calls: those of nodes as the bytes they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import orjson
 
-from evmlb.errors import METHOD_REFUSED, Refusal
-from evmlb.exchange import Exchange
+from evmlb.errors import Refusal
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Call, array_of, error_answer, members_of, read_error
-from evmlb.methods import REFUSED, UNSAFE, MethodClass
+from evmlb.methods import UNSAFE, MethodClass
 
 MAX_REPEATED_BYTES = 1024 * 1024
 """An error that answers a whole batch is told for each id, shortened if it came to more than this."""
@@ -181,53 +178,9 @@ class MendedHead:
         return self._head.value(name)
 
 
-def batch_of_exchange(exchange: Exchange) -> Batch | None:
-    """The batch that an exchange is, made when it is first needed; None for a call by itself."""
-    call = exchange.call
-    if exchange.batch is None and call is not None and call.members is not None:
-        exchange.batch = Batch(call, exchange.body)
-    return exchange.batch
-
-
-def admit(exchange: Exchange, refuse: Callable[[Call], Refusal | None]) -> Refusal | None:
-    """Take out of a batch what is no call, or is refused; the refusal of the whole when nothing is left to be asked.
-
-    Each such member gets an error of its own (JSON-RPC 2.0, section 6), and the others go on. ``refuse`` says why a
-    call goes to no node; what is of the class ``REFUSED`` and not refused by it is unsafe.
-    """
-    call = exchange.call
-    if call is None or call.members is None:
-        refusal = None if call is None else refuse(call)
-        if exchange.klass is REFUSED:
-            exchange.klass = UNSAFE
-        return refusal
-    members = [_admitted(member, refuse) for member in call.members]
-    served = [member.klass for member in members if member.error is None]
-    if len(served) == len(members) and REFUSED not in [member.klass for member in call.members]:
-        return None
-    exchange.klass = max(served, default=REFUSED)
-    exchange.call = Call("batch", exchange.klass, b"", call.params, tuple(members))
-    if len(served) == len(members):
-        return None
-    if not served:
-        return METHOD_REFUSED  # not told: each member has an error of its own
-    exchange.batch = Batch(exchange.call, exchange.body)
-    return None
-
-
-def _admitted(member: Call, refuse: Callable[[Call], Refusal | None]) -> Call:
-    refusal = None if member.error is not None else refuse(member)
-    if refusal is not None:
-        return Call(member.method, REFUSED, member.id, member.params, error=(refusal.code, refusal.message))
-    if member.klass is REFUSED and member.error is None:
-        return Call(member.method, UNSAFE, member.id, member.params)
-    return member
-
-
-def begun(exchange: Exchange, head: AnswerHead, parts: list[bytes], refusal: Refusal) -> tuple[AnswerHead, list[bytes]]:
+def begun(batch: Batch, head: AnswerHead, parts: list[bytes], refusal: Refusal) -> tuple[AnswerHead, list[bytes]]:
     """The beginning of a streamed answer, behind what is answered already."""
-    batch = exchange.batch
-    if batch is None or batch.is_whole:
+    if batch.is_whole:
         return head, parts
     beginning = b"".join(parts)
     bracket = beginning.index(b"[")

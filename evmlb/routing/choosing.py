@@ -27,6 +27,7 @@ from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
 from evmlb.policy.blocks import block_reference, needed_block, reads_own_writes
 from evmlb.policy.members import highest_block, looked_at, methods_of
+from evmlb.routing.effort import made_effort, tried_by
 from evmlb.routing.learning import Learner, uses_filter
 
 
@@ -40,7 +41,8 @@ class Choices:
 
     def trial(self, exchange: Exchange, now: float) -> Node | None:
         """The ejected node that is due to be tried again, if this call is one to try it with. The trial has begun."""
-        if exchange.klass is not FAST or exchange.call is None or exchange.is_bound:
+        effort = made_effort(exchange)
+        if exchange.klass is not FAST or exchange.call is None or (effort is not None and effort.is_bound):
             return None
         node = self._network.due_trial(now)
         if node is None or not node.has_room(now):
@@ -64,7 +66,7 @@ class Choices:
         """The untried nodes that may be asked, full ones too, in the order in which they should be."""
         order = self._network.order
         nodes = order.candidates
-        call, tried = exchange.call, exchange.tried
+        call, tried = exchange.call, tried_by(exchange)
         if call is not None:
             holder = self._learner.holder(call, now)
             if holder is not None and holder in nodes:
@@ -108,7 +110,7 @@ class Choices:
         return nodes
 
     def _with_block_first(self, exchange: Exchange, call: Call, nodes: tuple[Node, ...], top: int) -> tuple[Node, ...]:
-        session = exchange.downstream.session
+        session = exchange.reply.session
         told = 0 if session is None else min(session.height, top)
         recent = self._network.recent
 

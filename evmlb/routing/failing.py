@@ -18,15 +18,17 @@ from typing import Protocol
 
 from twisted.logger import Logger
 
+from evmlb.deadlines import Deadlines
 from evmlb.errors import Fault, Refusal
 from evmlb.events import Events
-from evmlb.exchange import EARLY, WAITING, Attempt, Blamed, Exchange, InFlight
+from evmlb.exchange import Exchange
 from evmlb.interfaces import AnswerHead
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.verdicts import Blame, Verdict
-from evmlb.routing.batches import batch_of_exchange
+from evmlb.routing.attempts import EARLY, WAITING, Attempt
 from evmlb.routing.choosing import Choices, first_free
+from evmlb.routing.effort import Blamed, Effort, batch_of, effort_of, is_repeatable
 from evmlb.routing.judging import refusal_of, retry_after_of, save
 from evmlb.routing.recording import note
 from evmlb.routing.retrying import Retrying, outward
@@ -65,7 +67,7 @@ class Failing:
         self,
         network: Network,
         stats: NetworkStats,
-        in_flight: InFlight,
+        deadlines: Deadlines,
         choices: Choices,
         retrying: Retrying,
         waiting: Waiting,
@@ -76,8 +78,8 @@ class Failing:
     ) -> None:
         self._network = network
         self._stats = stats
-        self._now = in_flight.now
-        self._later = in_flight.later
+        self._now = deadlines.now
+        self._later = deadlines.later
         self._choices = choices
         self._retrying = retrying
         self._waiting = waiting
@@ -93,6 +95,7 @@ class Failing:
     ) -> None:
         """An attempt ended so. ``answer``: what came, if anything did."""
         exchange, node, now = attempt.exchange, attempt.node, self._now()
+        effort = effort_of(exchange)
         outcome = verdict.fault.value if verdict.fault else "failed"
         said = detail
         if verdict.rule:
@@ -103,20 +106,20 @@ class Failing:
         self._stats.failed[node.index, exchange.klass, outcome] += 1
         if self.debug is not None:
             self._tell(exchange, node, outcome, detail)
-        self._tell_network(attempt, verdict, detail, answer, now)
-        self._retrying.charge(exchange, now)
-        exchange.verdicts = (*exchange.verdicts, verdict)
+        self._tell_network(attempt, effort, verdict, detail, answer, now)
+        self._retrying.charge(effort, now)
+        effort.verdicts = (*effort.verdicts, verdict)
         if answer is not None:
             save(attempt, verdict, *answer)
         if exchange.committed:
             self._ways.done(exchange, now, "cut")
-            exchange.downstream.abort()
-        elif exchange.attempt is not None:
-            other = exchange.attempt  # it may still answer; but if it is late, one more node takes this one's place
-            if verdict.permits_retry(exchange.repeatable) and other.pace is not None and other.stage == WAITING:
+            exchange.reply.abort(exchange)
+        elif effort.attempt is not None:
+            other = effort.attempt  # it may still answer; but if it is late, one more node takes this one's place
+            if verdict.permits_retry(is_repeatable(exchange)) and other.pace is not None and other.stage == WAITING:
                 other.stage, other.deadline = EARLY, now
         elif now < exchange.deadline and _may_go_on(exchange, verdict):
-            self._try_next(exchange, now)
+            self._try_next(exchange, effort, now)
         else:
             self.conclude(exchange)
 
@@ -135,6 +138,7 @@ class Failing:
     def _tell_network(
         self,
         attempt: Attempt,
+        effort: Effort,
         verdict: Verdict,
         detail: str,
         answer: tuple[AnswerHead, list[bytes]] | None,
@@ -143,21 +147,21 @@ class Failing:
         """What the end of an attempt means for its node: blamed, held off, or known to lack a method."""
         exchange, node = attempt.exchange, attempt.node
         if verdict.blame:
-            self._blame(attempt, verdict, detail, now)
+            self._blame(attempt, effort, verdict, detail, now)
         if verdict.limited:
             seconds = None if answer is None else retry_after_of(answer[0], self._unix_time())
             self._publish(self._network.record_limited(node, seconds, now, detail))
             if seconds is not None:
-                left, known = node.limit.seconds_left(now), exchange.retry_after_seconds
-                exchange.retry_after_seconds = left if known is None else min(known, left)
-        if exchange.batch is not None:
-            for method in exchange.batch.lacking:
+                left, known = node.limit.seconds_left(now), effort.retry_after_seconds
+                effort.retry_after_seconds = left if known is None else min(known, left)
+        if effort.batch is not None:
+            for method in effort.batch.lacking:
                 self._publish(self._network.record_unsupported(node, method, now))
         elif verdict.unsupported and exchange.call is not None and exchange.call.members is None:
             self._publish(self._network.record_unsupported(node, exchange.call.method, now))
 
-    def _blame(self, attempt: Attempt, verdict: Verdict, detail: str, now: float) -> None:
-        exchange, node, sent_at = attempt.exchange, attempt.node, attempt.sent_at
+    def _blame(self, attempt: Attempt, effort: Effort, verdict: Verdict, detail: str, now: float) -> None:
+        node, sent_at = attempt.node, attempt.sent_at
         unreachable = verdict.fault is Fault.UNREACHABLE
         reason = f"{verdict.fault.value if verdict.fault else 'failed'}: {detail}"
         if verdict.blame is Blame.SUSPECT:
@@ -169,20 +173,20 @@ class Failing:
             now,
             proven=unreachable,
             unreachable=unreachable,
-            unsafe=not exchange.repeatable and verdict.fault in _OF_THE_CONNECTION,
+            unsafe=not is_repeatable(attempt.exchange) and verdict.fault in _OF_THE_CONNECTION,
             sent_at=sent_at,
         )
         self._publish(events)
-        if not unreachable and all(node is not each.node for each in exchange.blamed):
-            exchange.blamed = (*exchange.blamed, Blamed(node, reason, sent_at, verdict.fault is Fault.RPC_ERROR))
+        if not unreachable and all(node is not each.node for each in effort.blamed):
+            effort.blamed = (*effort.blamed, Blamed(node, reason, sent_at, verdict.fault is Fault.RPC_ERROR))
 
-    def _try_next(self, exchange: Exchange, now: float) -> None:
-        if exchange.batch is not None:
-            exchange.klass = exchange.batch.narrow(exchange.klass)
+    def _try_next(self, exchange: Exchange, effort: Effort, now: float) -> None:
+        if effort.batch is not None:
+            exchange.klass = effort.batch.narrow(exchange.klass)
         left = self._retrying.untried(exchange, self._choices.eligible(exchange, now))
         node = first_free(left, now)
         pause = None if left else self._retrying.pause_seconds(exchange)
-        if (not left and pause is None) or not self._retrying.affords(exchange, now):
+        if (not left and pause is None) or not self._retrying.affords(effort, now):
             self.conclude(exchange)
         elif node is not None:
             self._stats.failovers += 1
@@ -191,17 +195,17 @@ class Failing:
             self._ways.send(exchange, node, now)
         elif pause is not None:
             note(exchange, self._network, now, "pauses", detail=f"{pause * 1000:.0f} ms")
-            exchange.pending = self._later(pause, self._again, exchange)
-        elif exchange.saved is None:
+            effort.pending = self._later(pause, self._again, exchange)
+        elif effort.saved is None:
             self._waiting.add(exchange)
         else:
             self.conclude(exchange)
 
     def _again(self, exchange: Exchange) -> None:
         """A pause is over: all nodes may be asked anew."""
-        exchange.pending = None
-        exchange.tried = ()
-        now = self._now()
+        effort, now = effort_of(exchange), self._now()
+        effort.pending = None
+        effort.tried = ()
         node = self._choices.free(exchange, now) if now < exchange.deadline else None
         if node is not None:
             self._ways.send(exchange, node, now)
@@ -212,24 +216,24 @@ class Failing:
 
     def conclude(self, exchange: Exchange) -> None:
         """No node is left to ask: the best of what there is."""
-        now = self._now()
-        if exchange.saved is None:
+        effort, now = effort_of(exchange), self._now()
+        if effort.saved is None:
             self._ways.refuse(exchange, refusal_of(exchange, now))
             return
-        attempt, verdict, head, parts = exchange.saved
+        attempt, verdict, head, parts = effort.saved
         if verdict.verify and self.verify(exchange):
             return
-        exchange.node = attempt.node
+        exchange.node = attempt.node.name
         self._ways.done(exchange, now, "error answered")
-        if exchange.batch is None:
-            exchange.downstream.answer(exchange, head, outward(exchange, verdict, parts))
+        if effort.batch is None:
+            exchange.reply.answer(exchange, head, outward(exchange, verdict, parts))
         else:
-            exchange.downstream.answer(exchange, *exchange.batch.answer(head, refusal_of(exchange, now)))
+            exchange.reply.answer(exchange, *effort.batch.answer(head, refusal_of(exchange, now)))
 
 
 def _may_go_on(exchange: Exchange, verdict: Verdict) -> bool:
     """Whether the request, or what of it does no harm when it is sent twice, may go to another node."""
-    if verdict.permits_retry(exchange.repeatable):
+    if verdict.permits_retry(is_repeatable(exchange)):
         return True
-    batch = batch_of_exchange(exchange) if verdict.retry else None
+    batch = batch_of(exchange) if verdict.retry else None
     return batch is not None and batch.give_up_unsafe()

@@ -14,7 +14,7 @@ Nodes behind the serving tier are asked when there is something against those th
 longer than calls like it ever should: no lonely request waits for ``slow_timeout``.
 
 The one that loses is not cut off at once: its answer is most likely on the way, and taking it keeps the connection.
-It is given ``DRAIN_SECONDS`` and ``DRAIN_BYTES`` for that (:class:`evmlb.exchange.Drain`). What its slowness says:
+It is given ``DRAIN_SECONDS`` and ``DRAIN_BYTES`` for that (:class:`.attempts.Drain`). What its slowness says:
 
 * of a light call (fast by its class, and by itself): its latency counts, so that a node that became slow loses its
   place, and not to answer in the time of grace either, when another node did, counts against it like a failure;
@@ -30,15 +30,18 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from evmlb.config.schema import HedgeConfig
+from evmlb.deadlines import Deadlines
 from evmlb.events import Events
-from evmlb.exchange import DRAIN_SECONDS, EARLY, Attempt, Drain, Exchange, InFlight
+from evmlb.exchange import Exchange
 from evmlb.interfaces import Sink, Upstream
 from evmlb.methods import FAST, SLOW
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.budget import Budget
 from evmlb.policy.pace import Pace, Paces, is_heavy, pace_name
+from evmlb.routing.attempts import DRAIN_SECONDS, EARLY, Attempt, Drain
 from evmlb.routing.choosing import Choices
+from evmlb.routing.effort import effort_of, has_rivals, is_repeatable
 from evmlb.routing.learning import uses_filter
 from evmlb.routing.recording import note
 from evmlb.routing.transactions import is_raw
@@ -71,7 +74,7 @@ class Hedging:
         network: Network,
         stats: NetworkStats,
         upstreams: Sequence[Upstream],
-        in_flight: InFlight,
+        deadlines: Deadlines,
         choices: Choices,
         first_byte_seconds: Sequence[float],
         ways: Ways,
@@ -82,7 +85,7 @@ class Hedging:
         self._network = network
         self._stats = stats
         self._upstreams = upstreams
-        self._table = in_flight
+        self._deadlines = deadlines
         self._choices = choices
         self._ways = ways
         self._publish = publish
@@ -99,18 +102,22 @@ class Hedging:
         self.budget.tick(total_requests, now)
         self.paces.tick()
         self._forget_ended()
-        self._next = {attempt: None for attempt in self._next if attempt in self._table.attempts}
+        self._next = {attempt: None for attempt in self._next if attempt in self._deadlines.watched}
 
     def pace_of(self, exchange: Exchange) -> Pace | None:
         """The pace by which to tell that an answer is late; None where none is asked for beside it."""
         call = exchange.call
-        if call is None or exchange.hedges >= self._config.max_hedges or exchange.is_bound:
+        if call is None or (exchange.state is not None and not self._may_hedge(exchange)):
             return None
         if exchange.klass is FAST and call.members is None:
             return self.paces.of(call.method)
-        if not exchange.repeatable or uses_filter(call):
+        if not is_repeatable(exchange) or uses_filter(call):
             return None
         return self.paces.of(pace_name(call, self._network.chainhead), heavy=is_heavy(call))
+
+    def _may_hedge(self, exchange: Exchange) -> bool:
+        effort = effort_of(exchange)
+        return effort.hedges < self._config.max_hedges and not effort.is_bound
 
     # an answer is late
 
@@ -119,7 +126,7 @@ class Hedging:
 
         Where there is none to ask, look again later: the silent one may be known by then to be in trouble.
         """
-        exchange, pace, now = attempt.exchange, attempt.pace, self._table.now()
+        exchange, pace, now = attempt.exchange, attempt.pace, self._deadlines.now()
         self._next.pop(attempt, None)
         attempt.wait(self._first_byte_seconds[exchange.klass])
         node = self._rival(attempt, now)
@@ -147,11 +154,12 @@ class Hedging:
         more against those that were asked than this request's waiting, or that is too long.
         """
         exchange = late.exchange
+        effort = effort_of(exchange)
         across_tiers = self._config.across_tiers or all(
             attempt.node.suspect
             or attempt.node.avoidance.is_doubted(_method(exchange))
             or self._is_hopeless(attempt, now)
-            for attempt in exchange.under_way
+            for attempt in effort.under_way
         )
         node = self._choices.rival(exchange, now, across_tiers=across_tiers)
         if node is None:
@@ -159,7 +167,7 @@ class Hedging:
         if not self._affords(late, now):
             self._stats.hedges_denied += 1
             return None
-        exchange.hedges += 1
+        effort.hedges += 1
         self._stats.hedges += 1
         return node
 
@@ -177,7 +185,7 @@ class Hedging:
         """Whether one node more may be asked for this; it is charged then."""
         exchange = late.exchange
         method, is_light = _method(exchange), _is_light(exchange)
-        owed = all(attempt.node.avoidance.is_silent(method, now) for attempt in exchange.under_way)
+        owed = all(attempt.node.avoidance.is_silent(method, now) for attempt in effort_of(exchange).under_way)
         was_double = exchange in self._twice
         has_place = (owed or not is_light) and self._may_double(late)
         if not has_place and not is_light:
@@ -203,21 +211,21 @@ class Hedging:
         return True
 
     def _forget_ended(self) -> None:
-        self._twice = {exchange for exchange in self._twice if exchange.rivals}
+        self._twice = {exchange for exchange in self._twice if has_rivals(exchange)}
 
     def _make_place(self, exchange: Exchange) -> None:
         """One of those that were under way twice is answered: another may be, when what is going on has ended."""
         self._twice.discard(exchange)
         if self._next and not self._next_is_due:
             self._next_is_due = True
-            self._table.later(0, self._fill_place)
+            self._deadlines.later(0, self._fill_place)
 
     def _fill_place(self) -> None:
         self._next_is_due = False
         while self._next and len(self._twice) < self._config.max_slow:
             attempt = next(iter(self._next))
             del self._next[attempt]
-            if attempt in self._table.attempts and attempt.stage == EARLY:
+            if attempt in self._deadlines.watched and attempt.stage == EARLY:
                 self.look(attempt)
                 if attempt.stage == EARLY:
                     break  # nobody has room, or the budget is spent: all others look again by themselves
@@ -226,9 +234,10 @@ class Hedging:
 
     def win(self, attempt: Attempt) -> None:
         """The first good answer is here: the other attempts are not needed any more."""
-        exchange, now = attempt.exchange, self._table.now()
-        others = [other for other in exchange.under_way if other is not attempt]
-        exchange.attempt, exchange.rivals = attempt, ()
+        exchange, now = attempt.exchange, self._deadlines.now()
+        effort = effort_of(exchange)
+        others = [other for other in effort.under_way if other is not attempt]
+        effort.attempt, effort.rivals = attempt, ()
         if exchange in self._twice:
             self._make_place(exchange)
         note(exchange, self._network, now, "won", attempt.node.name)
@@ -241,7 +250,7 @@ class Hedging:
     def _lose(self, loser: Attempt, winner: Attempt, now: float, grace_seconds: float) -> None:
         """Take no more of an answer than keeps its connection."""
         node = loser.node
-        self._table.attempts.pop(loser, None)
+        self._deadlines.watched.pop(loser, None)
         asked_first = loser.sent_at < winner.sent_at
         self._stats.failed[node.index, loser.exchange.klass, "lost"] += 1
         if asked_first:
@@ -256,7 +265,7 @@ class Hedging:
         def over(answered: bool) -> None:
             self._drained(loser, answered=answered, asked_first=asked_first)
 
-        if not _drain(self._upstreams[node.index], loser, self._table, now + grace_seconds, over):
+        if not _drain(self._upstreams[node.index], loser, self._deadlines, now + grace_seconds, over):
             self._ways.vacated(node)
 
     def _drained(self, loser: Attempt, *, answered: bool, asked_first: bool) -> None:
@@ -265,7 +274,7 @@ class Hedging:
         if answered:
             node.record_late_answer(_method(loser.exchange))
         elif asked_first and _is_light(loser.exchange):
-            reason, now = "no answer long after another node had given one", self._table.now()
+            reason, now = "no answer long after another node had given one", self._deadlines.now()
             self._publish(self._network.record_failure(node, reason, now, proven=True, sent_at=loser.sent_at))
 
 
@@ -279,7 +288,7 @@ def _is_light(exchange: Exchange) -> bool:
     return call is not None and exchange.klass is not SLOW and call.members is None
 
 
-def _drain(upstream: Upstream, loser: Attempt, table: InFlight, deadline: float, over: Callable[[bool], None]) -> bool:
+def _drain(upstream: Upstream, loser: Attempt, table: Deadlines, deadline: float, over: Callable[[bool], None]) -> bool:
     """Let an answer come and be dropped; False when nothing had been sent, so that nothing will come."""
 
     def cancel(sink: Sink) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evmlb.errors import BAD_UPSTREAM, DEADLINE, NOT_CARRIED, NOT_TAKEN, RATE_LIMITED, Fault, Refusal
-from evmlb.exchange import SHORT, WAITING, Attempt, Exchange
+from evmlb.exchange import Exchange
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Answer, AnswerKind, Call, begins_plain_result, read_answer
 from evmlb.network import Network
@@ -32,6 +32,8 @@ from evmlb.policy.missing import may_be_elsewhere
 from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.ratelimit import parse_retry_after
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, OUT_OF_TIME, Blame, Verdict, Verdicts, judge_fault
+from evmlb.routing.attempts import SHORT, WAITING, Attempt
+from evmlb.routing.effort import batch_in, effort_of, made_effort
 from evmlb.routing.members import MemberJudge
 from evmlb.texts import words_of
 
@@ -123,8 +125,9 @@ def detail_of(attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> str:
     if head.is_encoded:
         return "compressed without being asked to"
     call, body = attempt.exchange.call, b"".join(parts)
-    if call is not None and attempt.exchange.batch is not None:
-        return f"HTTP {head.status}, {len(attempt.exchange.batch.left)} of {len(call.members or ())} calls not answered"
+    batch = batch_in(attempt.exchange)
+    if call is not None and batch is not None:
+        return f"HTTP {head.status}, {len(batch.left)} of {len(call.members or ())} calls not answered"
     if call is None:
         return f"HTTP {head.status}"
     status = "" if head.status == 200 else f"HTTP {head.status}: "
@@ -150,13 +153,14 @@ def judge_lateness(attempt: Attempt) -> tuple[Verdict, str]:
 def save(attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
     """Keep the answer that tells the client most; of equal ones the first."""
     exchange = attempt.exchange
-    if exchange.batch is not None:
-        tells = exchange.batch.tells
+    effort = effort_of(exchange)
+    if effort.batch is not None:
+        tells = effort.batch.tells
     else:
-        is_better = exchange.saved is None or worth(exchange.saved[1]) < worth(verdict)
+        is_better = effort.saved is None or worth(effort.saved[1]) < worth(verdict)
         tells = verdict.informative and exchange.call is not None and is_better
     if tells and b"".join(parts).lstrip(b" \t\r\n")[:1] in (b"{", b"["):
-        exchange.saved = (attempt, verdict, head, parts)
+        effort.saved = (attempt, verdict, head, parts)
 
 
 def retry_after_of(head: AnswerHead, unix_time: float) -> float | None:
@@ -167,9 +171,10 @@ def retry_after_of(head: AnswerHead, unix_time: float) -> float | None:
 
 def refusal_of(exchange: Exchange, now: float) -> Refusal:
     """What the client is told when every attempt failed and no answer was saved."""
-    faults = {verdict.fault for verdict in exchange.verdicts}
+    effort = effort_of(exchange)
+    faults = {verdict.fault for verdict in effort.verdicts}
     if faults == {Fault.RATE_LIMITED}:
-        return RATE_LIMITED.after(exchange.retry_after_seconds)
+        return RATE_LIMITED.after(effort.retry_after_seconds)
     if faults and faults <= _NEVER_SENT.keys():
         return next(refusal for fault, refusal in _NEVER_SENT.items() if fault in faults)
     if now >= exchange.deadline or faults & {Fault.TIMED_OUT, Fault.STALLED}:
@@ -179,14 +184,15 @@ def refusal_of(exchange: Exchange, now: float) -> Refusal:
 
 def _is_owed_answer(exchange: Exchange, call: Call) -> bool:
     """Whether the node owes anything but an empty answer: not where it is sent notifications only."""
-    return call.expects_answer if exchange.batch is None else bool(exchange.batch.asked)
+    batch = batch_in(exchange)
+    return call.expects_answer if batch is None else bool(batch.asked)
 
 
 def _is_due(exchange: Exchange) -> bool:
     """Whether a null is doubted: for the first time, or again because it names a block that was announced."""
-    call = exchange.call
-    if call is None or exchange.paused:
+    call, effort = exchange.call, made_effort(exchange)
+    if call is None or (effort is not None and effort.paused):
         return False
-    if all(verdict is not NULL_ELSEWHERE for verdict in exchange.verdicts):
+    if effort is None or all(verdict is not NULL_ELSEWHERE for verdict in effort.verdicts):
         return True
     return named_block(call.method, call.params) is not None

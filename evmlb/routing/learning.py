@@ -21,12 +21,13 @@ from msgspec import Raw
 
 from evmlb.chain import parse_quantity
 from evmlb.events import Events
-from evmlb.exchange import Exchange, Session
+from evmlb.exchange import Exchange
 from evmlb.jsonrpc import Call, Unreadable, decoder, read_value
 from evmlb.methods import FILTER_CREATION, FILTER_USE
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.affinity import Filters
+from evmlb.session import Session
 
 TEACHING = frozenset(("eth_blockNumber", "eth_getBlockByNumber"))
 """Methods whose answers teach; those of unsafe methods do, too."""
@@ -47,6 +48,7 @@ class Learner:
         self._now = now
         self._publish = publish
         self._writes_seconds = network.config.read_your_writes_seconds
+        self._nodes = {node.name: node for node in network.nodes}
         self.filters: Filters[Node] = Filters()
         self.writers_until = 0.0  # until then some connection's reads go to the node that took its transaction
 
@@ -124,15 +126,15 @@ class Learner:
         """The node took a transaction of this client's."""
         if self._writes_seconds:
             session = _session(exchange)
-            session.writer = node
+            session.writer = node.name
             session.writer_until = self.writers_until = self._now() + self._writes_seconds
 
     def writer(self, exchange: Exchange, now: float) -> Node | None:
         """The node that took this client's last transaction, while its reads go there."""
         if not self.writers_until:
             return None
-        session: Session | None = exchange.downstream.session
-        return session.writer if session is not None and session.writer_until > now else None
+        session = exchange.reply.session
+        return self._nodes.get(session.writer) if session is not None and session.writer_until > now else None
 
     def expire(self, now: float) -> None:
         """Called about once a second: nobody's reads are bound any more."""
@@ -162,9 +164,9 @@ class Learner:
 
 def _session(exchange: Exchange) -> Session:
     """What the client's connection has seen, begun now if nothing was."""
-    session: Session | None = exchange.downstream.session
+    session = exchange.reply.session
     if session is None:
-        session = exchange.downstream.session = Session()
+        session = exchange.reply.session = Session()
     return session
 
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from evmlb.errors import Fault
-from evmlb.exchange import Attempt
 from evmlb.interfaces import AnswerHead
 from evmlb.jsonrpc import Answer, AnswerKind, BatchAnswer, Call, members_of, read_batch_answer
 from evmlb.methods import UNSAFE
@@ -27,7 +26,9 @@ from evmlb.policy.merging import merged, worth
 from evmlb.policy.missing import may_be_elsewhere
 from evmlb.policy.nulls import is_doubtful
 from evmlb.policy.verdicts import ANSWER, NULL_ELSEWHERE, Verdict, Verdicts
-from evmlb.routing.batches import Batch, batch_of_exchange
+from evmlb.routing.attempts import Attempt
+from evmlb.routing.batches import Batch
+from evmlb.routing.effort import batch_in, batch_of, effort_of, made_effort
 
 MAX_JUDGED = 32
 """So many different errors of one answer are looked up in the table. Others are taken for unknown ones."""
@@ -49,7 +50,7 @@ class MemberJudge:
 
     def judge(self, attempt: Attempt, call: Call, head: AnswerHead, body: bytes) -> Verdict:
         """The verdict on the answer to a batch; what became of its members is kept with the exchange."""
-        batch = attempt.exchange.batch
+        batch = batch_in(attempt.exchange)
         ids = [member.id for member in call.members or () if member.id] if batch is None else batch.ids
         read = read_batch_answer(body, ids)
         if read.whole.kind is not AnswerKind.RESULT:
@@ -63,14 +64,14 @@ class MemberJudge:
 
     def _judge_whole(self, attempt: Attempt, head: AnswerHead, read: BatchAnswer, body: bytes) -> Verdict:
         verdict = self._of_whole(attempt, head, read.whole, body)
-        batch = batch_of_exchange(attempt.exchange) if read.error else None
+        batch = batch_of(attempt.exchange) if read.error else None
         if batch is not None and (verdict.informative or verdict.fault is None):
             batch.offer_all(worth(verdict), read.error)
         return verdict
 
     def _judge_each(self, attempt: Attempt, call: Call, head: AnswerHead, read: BatchAnswer) -> Verdict:
         exchange = attempt.exchange
-        batch = exchange.batch or Batch(call, exchange.body)
+        batch = batch_in(exchange) or Batch(call, exchange.body)
         verdict_on = _Lookups(self._verdicts, attempt, head)
         batch.lacking.clear()
         failed: list[Verdict] = []
@@ -89,7 +90,7 @@ class MemberJudge:
                 if verdict.informative:
                     batch.offer(place, worth(verdict), each.raw)
         if failed or read.is_mended:
-            exchange.batch = batch
+            effort_of(exchange).batch = batch
         if not failed:
             return Verdict(rule=rule) if rule else ANSWER
         # what is left may go on, whatever else was in the batch
@@ -117,7 +118,9 @@ class MemberJudge:
     def _is_doubted(self, attempt: Attempt, batch: Batch, place: int) -> bool:
         """A null is doubted as that of a call by itself is: once, or until all have said so twice."""
         member = batch.members[place]
-        if attempt.exchange.paused or (place in batch.doubted and named_block(member.method, member.params) is None):
+        effort = made_effort(attempt.exchange)
+        paused = effort is not None and effort.paused
+        if paused or (place in batch.doubted and named_block(member.method, member.params) is None):
             return False
         if not is_doubtful(member.method, member.params, self._network.chainhead, attempt.node.head):
             return False

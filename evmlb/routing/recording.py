@@ -6,8 +6,10 @@ nobody asked about and that went as it should.
 
 from __future__ import annotations
 
-from evmlb.exchange import Attempt, Exchange
+from evmlb.exchange import Exchange
 from evmlb.network import Network
+from evmlb.routing.attempts import Attempt
+from evmlb.routing.effort import attempt_of, made_effort
 from evmlb.trail import Record, Ring, Trail
 
 
@@ -24,7 +26,7 @@ def trail_of(exchange: Exchange, network: Network) -> Trail:
 def note(exchange: Exchange, network: Network, now: float, what: str, node: str = "", detail: str = "") -> None:
     """Note a step that is not common. The first sending is told before it, if it was not."""
     trail = trail_of(exchange, network)
-    attempt = exchange.attempt
+    attempt = attempt_of(exchange)
     if not trail.steps and attempt is not None:
         trail.note(attempt.sent_at - exchange.started, "asked", attempt.node.name)
     trail.note(now - exchange.started, what, node, detail)
@@ -55,15 +57,15 @@ def keep(exchange: Exchange, network: Network, seconds: float, outcome: str, rin
 
 def _record(exchange: Exchange, network: Network, seconds: float, outcome: str) -> Record:
     trail = exchange.trail or Trail()
-    node = exchange.node
+    effort = made_effort(exchange)
     call = exchange.call
     return {
         "network": network.name,
         "method": exchange.http_method.decode() if call is None else call.method,
         "outcome": outcome,
-        "node": None if node is None or outcome == "refused" else node.name,
+        "node": None if outcome == "refused" else exchange.node or None,
         "attempts": exchange.attempts,
-        "hedges": exchange.hedges,
+        "hedges": 0 if effort is None else effort.hedges,
         "total_ms": round(seconds * 1000, 1),
         **trail.told(),
     }

@@ -29,6 +29,7 @@ from evmlb.policy.blocks import block_reference, recent
 from evmlb.policy.budget import Budget
 from evmlb.policy.members import looked_at
 from evmlb.policy.verdicts import Verdict
+from evmlb.routing.effort import Effort, effort_of, tried_by, tries_of
 from evmlb.stats import NetworkStats
 
 AGAIN_SECONDS = 0.1
@@ -62,27 +63,27 @@ class Retrying:
         As many as configured, yet in any case each of the serving tier, one of the next, and each that is ejected: it
         may be well again.
         """
-        if exchange.tries < self._tries or not eligible:
+        if tries_of(exchange) < self._tries or not eligible:
             return eligible
         order = self._network.order
-        had_reserve = any(node in order.reserve for node in exchange.tried)
+        had_reserve = any(node in order.reserve for node in tried_by(exchange))
         return [node for node in eligible if not had_reserve or node not in order.reserve]
 
-    def affords(self, exchange: Exchange, now: float) -> bool:
+    def affords(self, effort: Effort, now: float) -> bool:
         """Whether the budget has room for a retry after the last verdict."""
-        verdict = exchange.verdicts[-1]
+        verdict = effort.verdicts[-1]
         if not _counts(verdict):
             return True
         budget = self._budget_of(verdict)
         if not budget.may_spend(self._stats.requests + self._stats.in_flight, now):
             self._stats.retries_denied += 1
             return False
-        exchange.paid_by = budget
+        effort.paid_by = budget
         return True
 
-    def charge(self, exchange: Exchange, now: float) -> None:
+    def charge(self, effort: Effort, now: float) -> None:
         """An attempt failed; if it was a retry, it was in vain."""
-        budget, exchange.paid_by = exchange.paid_by, None
+        budget, effort.paid_by = effort.paid_by, None
         if budget is not None:
             budget.spend(now)
 
@@ -91,18 +92,19 @@ class Retrying:
 
     def pause_seconds(self, exchange: Exchange) -> float | None:
         """How long to wait before all nodes may be asked anew; None when nothing is to be hoped for."""
-        verdict = exchange.verdicts[-1]
-        if any(verdict.not_there_yet for verdict in exchange.verdicts):
-            return self._news_pause(exchange)
+        effort, tries = effort_of(exchange), tries_of(exchange)
+        verdict = effort.verdicts[-1]
+        if any(verdict.not_there_yet for verdict in effort.verdicts):
+            return self._news_pause(exchange, effort)
         passes = verdict.retry_here or verdict.fault in (Fault.UNREACHABLE, Fault.DISCONNECTED)
-        if not passes or exchange.saved is not None or exchange.tries >= self._tries:
+        if not passes or effort.saved is not None or tries >= self._tries:
             return None
-        return float(AGAIN_SECONDS * 2 ** max(0, exchange.tries - len(set(exchange.tried))))
+        return float(AGAIN_SECONDS * 2 ** max(0, tries - len(set(effort.tried))))
 
-    def _news_pause(self, exchange: Exchange) -> float | None:
-        if exchange.paused or exchange.call is None or not self._may_come(exchange):
+    def _news_pause(self, exchange: Exchange, effort: Effort) -> float | None:
+        if effort.paused or exchange.call is None or not self._may_come(exchange):
             return None
-        exchange.paused = True
+        effort.paused = True
         block_time = self._network.block_time_seconds or UNKNOWN_BLOCK_TIME_SECONDS
         least, most = NEWS_SECONDS
         return min(max(least, NEWS_SHARE * block_time), most)

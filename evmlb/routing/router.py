@@ -1,7 +1,8 @@
 """One request's way through the nodes: choose, send, judge, try the next, record.
 
-A request is an :class:`.exchange.Exchange`; each sending of it to a node is an :class:`.exchange.Attempt`. An exchange
-ends exactly once: answered, refused, or given up because its client left. What may happen in between:
+A request is an :class:`evmlb.exchange.Exchange`. Each sending of it to a node is an :class:`.attempts.Attempt`, and
+what is more than one of these makes an :class:`.effort.Effort`. An exchange ends exactly once: answered, refused, or
+given up because its client left. What may happen in between:
 
 * the node answers well: its bytes go to the client as they came;
 * the node takes longer than usual: another one is asked beside it, and the first good answer wins (:mod:`.hedging`);
@@ -25,9 +26,10 @@ from collections.abc import Callable, Sequence
 from twisted.logger import Logger
 
 from evmlb.config.schema import Role
+from evmlb.deadlines import Deadlines
 from evmlb.errors import NO_NODE, RATE_LIMITED, Fault, Refusal, refused_method
 from evmlb.events import Events
-from evmlb.exchange import EARLY, HELD, PAUSED, QUICK_SECONDS, STREAMING, Attempt, Exchange, InFlight
+from evmlb.exchange import Exchange
 from evmlb.interfaces import AnswerHead, Upstream
 from evmlb.jsonrpc import Call, is_plain_result
 from evmlb.methods import FAST, REFUSED, SLOW, UNSAFE, Allowed, MethodClass
@@ -35,8 +37,10 @@ from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.balancing import Chooser
 from evmlb.policy.verdicts import Verdict, Verdicts, judge_fault
+from evmlb.routing.attempts import EARLY, HELD, PAUSED, QUICK_SECONDS, STREAMING, Attempt
 from evmlb.routing.batches import Batch, begun
 from evmlb.routing.choosing import Choices
+from evmlb.routing.effort import Effort, attempt_of, effort_of, has_rivals, is_repeatable, made_effort
 from evmlb.routing.failing import LEFT, Failing
 from evmlb.routing.hedging import Hedging
 from evmlb.routing.judging import Judge, detail_of, judge_lateness, refusal_of
@@ -60,7 +64,7 @@ class Router:
         self,
         network: Network,
         upstreams: Sequence[Upstream],
-        in_flight: InFlight,
+        deadlines: Deadlines,
         publish: Callable[[Events], None],
         chooser: Chooser | None = None,
         *,
@@ -74,23 +78,23 @@ class Router:
         self.network = network
         self.stats = NetworkStats(len(network.nodes), client_series)
         self._upstreams = tuple(upstreams)
-        self._table = in_flight
-        self._attempts = in_flight.attempts
-        self._now = in_flight.now
+        self._deadlines = deadlines
+        self._watched = deadlines.watched
+        self._now = deadlines.now
         self._publish = publish
         self._chooser = chooser
-        self._ring = ring or Ring(0, in_flight.now)
+        self._ring = ring or Ring(0, deadlines.now)
         self._judge = Judge(network, verdicts or Verdicts())
         learner = Learner(network, self._now, publish)
         self.filters = learner.filters
         self._learner = learner
         self._choices = Choices(network, learner, chooser)
-        self._waiting = Waiting(network, self.stats, in_flight, self._choices, self)
+        self._waiting = Waiting(network, self.stats, deadlines, self._choices, self)
         self._whole = _by_class(config.request_timeout_seconds, config.slow_request_timeout_seconds)
         first_byte = _by_class(config.rpc_timeout_seconds, config.slow_timeout_seconds)
         self._first_byte = tuple(map(min, first_byte, self._whole))
         self._hedging = Hedging(
-            network, self.stats, upstreams, in_flight, self._choices, self._first_byte, self, publish
+            network, self.stats, upstreams, deadlines, self._choices, self._first_byte, self, publish
         )
         self._hedges = self._hedging.enabled
         self.paces = self._hedging.paces
@@ -100,7 +104,7 @@ class Router:
         self._failing = Failing(
             network,
             self.stats,
-            in_flight,
+            deadlines,
             self._choices,
             self._retrying,
             self._waiting,
@@ -109,7 +113,7 @@ class Router:
             unix_time,
             debug,
         )
-        self._transactions = Transactions(in_flight, upstreams, learner, self._failing, self)
+        self._transactions = Transactions(deadlines, upstreams, learner, self._failing, self)
         self._stream_idle = config.stream_idle_timeout_seconds
         self._is_local = tuple(node.role is Role.LOCAL for node in network.nodes)
 
@@ -122,7 +126,7 @@ class Router:
         return refused_method(call.method)
 
     def submit(self, exchange: Exchange) -> None:
-        """Take a request. Its downstream hears the end of it, perhaps before this returns."""
+        """Take a request. Its reply hears the end of it, perhaps before this returns."""
         started = exchange.started
         klass = exchange.klass
         network = self.network
@@ -154,11 +158,13 @@ class Router:
         """Whatever does not simply go to a free node at hand."""
         if exchange.trail is not None:
             trail_of(exchange, self.network)
-        exchange.idempotent = is_raw(exchange)
+        if is_raw(exchange):
+            effort_of(exchange).idempotent = True
         if self._waiting.is_too_early(now):
             self._waiting.add(exchange)
             return
-        exchange.is_bound = self._choices.writer(exchange, now) is not None
+        if self._choices.writer(exchange, now) is not None:
+            effort_of(exchange).is_bound = True
         node = self._choices.trial(exchange, now)
         if node is None and not (self._waiting.line and not self._choices.is_narrow(exchange, now)):
             node = self._choices.free(exchange, now)
@@ -174,13 +180,17 @@ class Router:
     def _broadcast(self, exchange: Exchange, now: float) -> None:
         """Give a raw transaction to more nodes at once: the first that takes it answers."""
         for _ in range(self.network.config.broadcast_transactions - 1):
-            node = self._choices.free(exchange, now) if exchange.attempt is not None else None
+            node = self._choices.free(exchange, now) if attempt_of(exchange) is not None else None
             if node is not None:
                 self.send(exchange, node, now)
 
     def send(self, exchange: Exchange, node: Node, now: float) -> None:
         """Ask a node."""
         attempt = Attempt(self, exchange, node, now)
+        effort = None
+        if exchange.state is not None:
+            effort = effort_of(exchange)
+            attempt.repeatable = attempt.repeatable or effort.idempotent
         if self._hedges:
             attempt.pace = self._hedging.pace_of(exchange)
         if attempt.pace is not None:
@@ -188,22 +198,22 @@ class Router:
             attempt.deadline = now + attempt.pace.delay_seconds
         else:
             attempt.wait(self._first_byte[exchange.klass])
-        if exchange.attempt is not None:
-            exchange.rivals = (*exchange.rivals, exchange.attempt)
-        exchange.attempt = attempt
-        exchange.node = node
+        if effort is None:
+            exchange.state = attempt
+        else:
+            effort.add(attempt)
+        exchange.node = node.name
         exchange.attempts += 1
         exchange.degraded = self.network.order.degraded
-        exchange.tried = (*exchange.tried, node)
         node.in_flight += 1
         if node.bucket is not None:
             node.bucket.take(now)
-        self._attempts[attempt] = None
-        if self._table.timer is None:
-            self._table.watch()
+        self._watched[attempt] = None
+        if self._deadlines.timer is None:
+            self._deadlines.watch()
         if exchange.trail is not None:
             note_sent(exchange, attempt)
-        body = exchange.body if exchange.batch is None else exchange.batch.body
+        body = exchange.body if effort is None or effort.batch is None else effort.batch.body
         headers = exchange.headers + exchange.forwarded_for if self._is_local[node.index] else exchange.headers
         if exchange.http_method != b"POST" or exchange.target:
             self._upstreams[node.index].send(
@@ -229,49 +239,52 @@ class Router:
             or not is_plain_result(parts[0], parts[-1], call.id)
         ):
             verdict = self._judge.whole(attempt, head, parts)
+            effort = made_effort(exchange)
+            batch = None if effort is None else effort.batch
             if verdict.fault is not None:
-                if exchange.batch is not None and exchange.klass is UNSAFE and call is not None:
+                if batch is not None and exchange.klass is UNSAFE and call is not None:
                     self._learner.learn(exchange, attempt.node, call, parts)  # some of it may have been done
                 self._failing.ended_badly(attempt, verdict, detail_of(attempt, head, parts), (head, parts))
                 return
             if verdict.rule:
                 self.stats.verdicts[verdict.rule] += 1
-                exchange.blamed = ()  # an error, even the client's own, does not prove that others should do better
+                if effort is not None:
+                    effort.blamed = ()  # an error, even the client's own, does not prove that others should do better
             if verdict.rule and is_raw(exchange):
                 self._transactions.answered_with_error(attempt, verdict, head, parts)
                 return
-            if exchange.batch is not None:
-                self._answered_members(attempt, exchange.batch, head, parts)
+            if batch is not None:
+                self._answered_members(attempt, batch, head, parts)
                 return
             parts = outward(exchange, verdict, parts)
         self._ended_well(attempt)
         if call is not None and (call.klass is UNSAFE or call.members is not None or call.method in TEACHING):
             parts = self._learner.learn(exchange, attempt.node, call, parts)
-        exchange.downstream.answer(exchange, head, parts)
+        exchange.reply.answer(exchange, head, parts)
 
     def _answered_members(self, attempt: Attempt, batch: Batch, head: AnswerHead, parts: list[bytes]) -> None:
         """The last members of a batch are answered: put all answers together."""
         exchange = attempt.exchange
         self._ended_well(attempt)
         self._learner.learn(exchange, attempt.node, batch.call, parts)
-        exchange.downstream.answer(exchange, *batch.answer(head, refusal_of(exchange, self._now())))
+        exchange.reply.answer(exchange, *batch.answer(head, refusal_of(exchange, self._now())))
 
     def _ended_well(self, attempt: Attempt) -> None:
-        if attempt.exchange.rivals:
-            self._hedging.win(attempt)
+        self.win(attempt)
         self.leave(attempt)
         self.finish(attempt)
 
     def win(self, attempt: Attempt) -> None:
-        """Of several attempts this one has the answer."""
-        if attempt.exchange.rivals:
+        """This one has the answer: others that are under way are not needed any more."""
+        exchange = attempt.exchange
+        if exchange.state is not attempt and has_rivals(exchange):
             self._hedging.win(attempt)
 
     def finish(self, attempt: Attempt) -> None:
         """An attempt that is over has ended the exchange well; the answer is the caller's to pass on."""
         exchange, node = attempt.exchange, attempt.node
         now = self._now()
-        exchange.node = node
+        exchange.node = node.name
         self.stats.answered[node.index][exchange.klass] += 1
         if self.prioritises:
             exchange.queued = self._waiting.told(exchange, attempt.sent_at, now)
@@ -281,12 +294,13 @@ class Router:
         if node.troubled:
             method = None if exchange.call is None else exchange.call.method
             self._publish(self.network.record_success(node, now, sent_at=attempt.sent_at, method=method))
-        if exchange.blamed:
-            self._conclude_well(exchange, node, now)
+        effort = exchange.state
+        if isinstance(effort, Effort):
+            self._conclude_well(effort, node, now)
 
-    def _conclude_well(self, exchange: Exchange, by: Node, now: float) -> None:
+    def _conclude_well(self, effort: Effort, by: Node, now: float) -> None:
         """Another node answered what these could not: it was their doing."""
-        for blamed in exchange.blamed:
+        for blamed in effort.blamed:
             if blamed.node is not by:
                 events = self.network.record_failure(
                     blamed.node,
@@ -308,23 +322,23 @@ class Router:
             self._upstreams[attempt.node.index].cancel(attempt)
             self._failing.ended_badly(attempt, verdict, detail_of(attempt, head, parts), None)
             return
-        if exchange.rivals:
-            self._hedging.win(attempt)
-        exchange.node = attempt.node
+        self.win(attempt)
+        exchange.node = attempt.node.name
         attempt.stage = STREAMING
         exchange.committed = True
         self.progressed(attempt)
         if exchange.trail is not None:
             tell_so_far(exchange, self.network, self._now(), "streamed")
-        if exchange.batch is not None:
-            head, parts = begun(exchange, head, parts, refusal_of(exchange, self._now()))
-        exchange.downstream.begin(exchange, head, parts)
+        effort = made_effort(exchange)
+        if effort is not None and effort.batch is not None:
+            head, parts = begun(effort.batch, head, parts, refusal_of(exchange, self._now()))
+        exchange.reply.begin(exchange, head, parts)
 
     def _has_next(self, exchange: Exchange, verdict: Verdict) -> bool:
         """Whether after this verdict another node would be asked, or is being asked."""
         now = self._now()
-        return bool(exchange.rivals) or (
-            verdict.permits_retry(exchange.repeatable)
+        return has_rivals(exchange) or (
+            verdict.permits_retry(is_repeatable(exchange))
             and now < exchange.deadline
             and bool(self._retrying.untried(exchange, self._choices.eligible(exchange, now)))
         )
@@ -349,11 +363,11 @@ class Router:
         exchange = attempt.exchange
         attempt.pace = None  # its time is the client's as well
         self._ended_well(attempt)
-        exchange.downstream.finish(exchange)
+        exchange.reply.finish(exchange)
 
     def pause(self, exchange: Exchange) -> None:
         """The client does not keep up: read no more of the answer, and do not count the time."""
-        attempt = exchange.attempt
+        attempt = attempt_of(exchange)
         if attempt is not None and attempt.stage == STREAMING and attempt.flight is not None:
             attempt.stage = PAUSED
             attempt.deadline = exchange.deadline
@@ -361,7 +375,7 @@ class Router:
 
     def resume(self, exchange: Exchange) -> None:
         """The client has room again."""
-        attempt = exchange.attempt
+        attempt = attempt_of(exchange)
         if attempt is not None and attempt.stage == PAUSED and attempt.flight is not None:
             attempt.stage = STREAMING
             self.progressed(attempt)
@@ -384,10 +398,10 @@ class Router:
         An attempt that is over already fails once more only where something broke while its answer was passed on. How
         much of it the client has, nobody knows then: its connection is cut.
         """
-        if attempt in self._attempts:
+        if attempt in self._watched:
             self._failing.ended_badly(attempt, judge_fault(fault, attempt.exchange.klass, sent=sent), detail, None)
         else:
-            attempt.exchange.downstream.abort()
+            attempt.exchange.reply.abort(attempt.exchange)
 
     def sent_anew(self, attempt: Attempt) -> bool:
         """A kept connection ended without a byte: whether the request goes out once more, to the same node."""
@@ -395,7 +409,7 @@ class Router:
         if now - attempt.sent_at >= QUICK_SECONDS:
             return False
         exchange.attempts += 1
-        exchange.resent += 1
+        effort_of(exchange).resent += 1
         self.stats.failed[node.index, exchange.klass, "sent_anew"] += 1
         note(exchange, self.network, now, "sent anew", node.name, "its kept connection had ended")
         return True
@@ -407,7 +421,7 @@ class Router:
         if exchange.attempts or exchange.trail is not None or self._ring.takes_refusal():
             note(exchange, self.network, now, "refused", detail=refusal.message)
         self.done(exchange, now, "refused")
-        exchange.downstream.refuse(exchange, refusal)
+        exchange.reply.refuse(exchange, refusal)
 
     def _nobody(self, now: float) -> Refusal:
         """The refusal when there is nobody to ask."""
@@ -434,14 +448,14 @@ class Router:
 
     def leave_node(self, name: str) -> None:
         """A node went down: what it owes and may be asked elsewhere is, when what is going on has ended."""
-        self._table.later(0, self._leave_node, name)
+        self._deadlines.later(0, self._leave_node, name)
 
     def _leave_node(self, name: str) -> None:
         candidates = self.network.order.candidates
         if not candidates or any(node.name == name for node in candidates):
             return
-        for attempt in [each for each in self._attempts if isinstance(each, Attempt) and each.is_silent_at(self, name)]:
-            if attempt in self._attempts:
+        for attempt in [each for each in self._watched if isinstance(each, Attempt) and each.is_silent_at(self, name)]:
+            if attempt in self._watched:
                 self.stats.handed_over += 1
                 self._upstreams[attempt.node.index].cancel(attempt)
                 self._failing.ended_badly(attempt, LEFT, "the node went down meanwhile", None)
@@ -450,12 +464,12 @@ class Router:
 
     def leave(self, attempt: Attempt) -> None:
         """An attempt is over: its node has room for another."""
-        self._attempts.pop(attempt, None)
+        self._watched.pop(attempt, None)
         exchange = attempt.exchange
-        if exchange.rivals:
-            exchange.leave(attempt)
+        if exchange.state is attempt:
+            exchange.state = None
         else:
-            exchange.attempt = None
+            effort_of(exchange).leave(attempt)
         attempt.node.in_flight -= 1
         if self.stats.queued:
             self._waiting.wake_soon()
@@ -482,13 +496,13 @@ class Router:
 
     def cancel(self, exchange: Exchange) -> None:
         """The client left: upstream work for it ends, and nobody is blamed."""
-        while exchange.attempt is not None:
-            attempt = exchange.attempt
+        while (attempt := attempt_of(exchange)) is not None:
             self.stats.failed[attempt.node.index, exchange.klass, "client_left"] += 1
             self.leave(attempt)
             self._upstreams[attempt.node.index].cancel(attempt)
-        pending, exchange.pending = exchange.pending, None
-        if pending is not None:
+        effort = made_effort(exchange)
+        if effort is not None and effort.pending is not None:
+            pending, effort.pending = effort.pending, None
             pending.cancel()
         self._waiting.remove(exchange)
         self._count_done(exchange, self._now())

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
 
-from evmlb.exchange import Attempt, Exchange, InFlight
+from evmlb.deadlines import Deadlines
+from evmlb.exchange import Exchange
 from evmlb.interfaces import AnswerHead, Upstream
 from evmlb.policy.verdicts import Verdict
 from evmlb.question import ask
+from evmlb.routing.attempts import Attempt
+from evmlb.routing.effort import effort_of, has_rivals
 from evmlb.routing.judging import detail_of
 from evmlb.routing.learning import Learner
 from evmlb.routing.retrying import outvoted, outward
@@ -54,9 +57,9 @@ class Transactions:
     """What the nodes of one network mean by their errors about raw transactions."""
 
     def __init__(
-        self, in_flight: InFlight, upstreams: Sequence[Upstream], learner: Learner, failing: Failing, ways: Ways
+        self, deadlines: Deadlines, upstreams: Sequence[Upstream], learner: Learner, failing: Failing, ways: Ways
     ) -> None:
-        self._reactor = in_flight.reactor
+        self._reactor = deadlines.reactor
         self._upstreams = upstreams
         self._learner = learner
         self._failing = failing
@@ -66,10 +69,10 @@ class Transactions:
     def answered_with_error(self, attempt: Attempt, verdict: Verdict, head: AnswerHead, parts: list[bytes]) -> None:
         """A node answered with an error which is no failure of its own."""
         exchange = attempt.exchange
-        if verdict.verify and not exchange.rivals and self._look_up(attempt, verdict, head, parts, leaves=True):
+        if verdict.verify and not has_rivals(exchange) and self._look_up(attempt, verdict, head, parts, leaves=True):
             return
         taken = self._taken(attempt) if verdict.success else []
-        if exchange.rivals and not taken:
+        if has_rivals(exchange) and not taken:
             self._failing.ended_badly(attempt, outvoted(verdict), detail_of(attempt, head, parts), (head, parts))
         else:
             self._ways.win(attempt)
@@ -78,13 +81,14 @@ class Transactions:
 
     def verify(self, exchange: Exchange) -> bool:
         """Nobody took a transaction, and a node said what may mean that it has it: look, then answer."""
-        if exchange.saved is None or not is_raw(exchange):
+        saved = effort_of(exchange).saved
+        if saved is None or not is_raw(exchange):
             return False
-        return self._look_up(*exchange.saved, leaves=False)
+        return self._look_up(*saved, leaves=False)
 
     def _answer(self, attempt: Attempt, head: AnswerHead, parts: list[bytes]) -> None:
         self._ways.finish(attempt)
-        attempt.exchange.downstream.answer(attempt.exchange, head, parts)
+        attempt.exchange.reply.answer(attempt.exchange, head, parts)
 
     def _taken(self, attempt: Attempt) -> list[bytes]:
         """The body of the answer to a transaction that the node has; empty when its hash cannot be told."""
@@ -110,12 +114,13 @@ class Transactions:
             self._ways.leave(attempt)
         looking: Deferred[object] = ask(self._upstreams[attempt.node.index], "eth_getTransactionByHash", [transaction])
         looking.addTimeout(LOOK_UP_SECONDS, self._reactor)
-        exchange.pending = looking
+        effort = effort_of(exchange)
+        effort.pending = looking
 
         def looked(result: object) -> None:
-            if exchange.pending is not looking:
+            if effort.pending is not looking:
                 return  # the client left meanwhile
-            exchange.pending = None
+            effort.pending = None
             taken = self._taken(attempt) if isinstance(result, dict) else []
             self._answer(attempt, head, taken or outward(exchange, verdict, parts))
 

@@ -20,13 +20,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from evmlb.deadlines import Deadlines
 from evmlb.errors import ALL_FULL, DEADLINE, QUEUED_TOO_LONG, Refusal
-from evmlb.exchange import Exchange, InFlight
+from evmlb.exchange import Exchange
 from evmlb.network import Network
 from evmlb.node import Node
 from evmlb.policy.priority import Fifo, Line, PriorityClass, PriorityLine
 from evmlb.policy.shedding import Shedding
 from evmlb.routing.choosing import Choices, first_free
+from evmlb.routing.effort import effort_of, made_effort, tried_by
 from evmlb.routing.recording import note
 from evmlb.stats import NetworkStats
 
@@ -52,17 +54,17 @@ class Waiting:
     """Who waits for the nodes of one network."""
 
     def __init__(
-        self, network: Network, stats: NetworkStats, in_flight: InFlight, choices: Choices, ways: Ways
+        self, network: Network, stats: NetworkStats, deadlines: Deadlines, choices: Choices, ways: Ways
     ) -> None:
         config = network.config
         self._network = network
         self._stats = stats
-        self._table = in_flight
-        self._now = in_flight.now
+        self._deadlines = deadlines
+        self._now = deadlines.now
         self._choices = choices
         self._ways = ways
         self._waking = False
-        self._until = in_flight.now() + FIRST_POLL_SECONDS
+        self._until = deadlines.now() + FIRST_POLL_SECONDS
         self._timeout = config.queue_timeout_seconds
         self._shedding = Shedding(self._timeout)
         priorities = config.priority_queue
@@ -81,21 +83,22 @@ class Waiting:
         if self._stats.queued >= MAX_QUEUED:
             self._shed(exchange, ALL_FULL)
             return
-        exchange.queued_at = now
+        effort = effort_of(exchange)
+        effort.queued_at = now
         if not self._admit(exchange, now):
             self._shed(exchange, QUEUED_TOO_LONG)
             return
         if exchange.trail is not None:
             note(exchange, self._network, now, "waits", detail="for a node to have room")
         self._count()
-        exchange.queue_size = max(1, self._stats.queued_by_class[exchange.priority])
-        self._table.queues.add(self)
-        self._table.watch()
+        effort.queue_size = max(1, self._stats.queued_by_class[exchange.priority])
+        self._deadlines.sweepers.add(self)
+        self._deadlines.watch()
 
     def _admit(self, exchange: Exchange, now: float) -> bool:
         """Put it in its line; False when those before it have waited as long as one may."""
         too_early = self.is_too_early(now)
-        if not too_early and (exchange.tried or self._choices.is_narrow(exchange, now)):
+        if not too_early and (tried_by(exchange) or self._choices.is_narrow(exchange, now)):
             nodes = frozenset(node.index for node in self._choices.eligible(exchange, now))
             line: Line[Exchange] = self._bound.setdefault(nodes, Fifo())
         else:
@@ -103,13 +106,13 @@ class Waiting:
         if not self._stats.queued:
             self._shedding.note_empty(now)
         oldest = _oldest(line, exchange.priority)
-        if oldest is not None and not too_early and self._shedding.refuses(now - oldest.queued_at, now):
+        if oldest is not None and not too_early and self._shedding.refuses(now - effort_of(oldest).queued_at, now):
             return False
         return line.add(exchange, PriorityClass(exchange.priority))
 
     def _shed(self, exchange: Exchange, refusal: Refusal) -> None:
         self._stats.shed += 1
-        if exchange.saved is not None:
+        if effort_of(exchange).saved is not None:
             self._ways.go_on(exchange, None, self._now())
         else:
             self._ways.refuse(exchange, refusal)
@@ -120,8 +123,10 @@ class Waiting:
         Microseconds until it was sent, since then, and in all; how many of its class waited when it came, itself
         included, and how many wait now.
         """
+        effort = made_effort(exchange)
+        queue_size = 1 if effort is None else effort.queue_size
         times = (sent_at - exchange.started, now - sent_at, now - exchange.started)
-        return (*(int(seconds * 1e6) for seconds in times), exchange.queue_size, self.line.counts()[exchange.priority])
+        return (*(int(seconds * 1e6) for seconds in times), queue_size, self.line.counts()[exchange.priority])
 
     # leaving
 
@@ -130,7 +135,7 @@ class Waiting:
         if self._stats.queued and any(line.discard(exchange) for line in self._lines()):
             self._count()
             if not self._stats.queued:
-                self._table.queues.discard(self)
+                self._deadlines.sweepers.discard(self)
 
     def _lines(self) -> list[Line[Exchange]]:
         return [self.line, *self._bound.values()]
@@ -145,7 +150,7 @@ class Waiting:
         """A node has room: serve those who wait, but not amid what is going on."""
         if not self._waking:
             self._waking = True
-            self._table.later(0, self.wake)
+            self._deadlines.later(0, self.wake)
 
     def wake(self) -> None:
         """A node may have room, or the order changed: serve those who wait."""
@@ -158,13 +163,15 @@ class Waiting:
                 self._shedding.note_empty(now)
         self._count()
         if not self._stats.queued:
-            self._table.queues.discard(self)
+            self._deadlines.sweepers.discard(self)
 
     def _next_line(self, now: float) -> Line[Exchange] | None:
         """The line whose head is next, of those whose head may go."""
         heads = [(line, head) for line in self._lines() if (head := line.peek()) is not None]
         ready = [
-            (head.priority, head.queued_at, place) for place, (_, head) in enumerate(heads) if self._may_go(head, now)
+            (head.priority, effort_of(head).queued_at, place)
+            for place, (_, head) in enumerate(heads)
+            if self._may_go(head, now)
         ]
         return heads[min(ready)[2]][0] if ready else None
 
@@ -175,7 +182,9 @@ class Waiting:
 
     def _let_go(self, exchange: Exchange, now: float) -> None:
         if exchange.trail is not None:
-            note(exchange, self._network, now, "waited", detail=f"{(now - exchange.queued_at) * 1000:.1f} ms")
+            note(
+                exchange, self._network, now, "waited", detail=f"{(now - effort_of(exchange).queued_at) * 1000:.1f} ms"
+            )
         self._ways.go_on(exchange, self._choices.free(exchange, now), now)
 
     # time
@@ -194,7 +203,7 @@ class Waiting:
         limit = self._shedding.max_wait(now)
         for oldest in line.heads():
             exchange: Exchange | None = oldest
-            while exchange is not None and now >= min(exchange.deadline, exchange.queued_at + limit):
+            while exchange is not None and now >= min(exchange.deadline, effort_of(exchange).queued_at + limit):
                 line.discard(exchange)
                 self._end(exchange, now)
                 exchange = next((head for head in line.heads() if head.priority == oldest.priority), None)
@@ -202,20 +211,16 @@ class Waiting:
     def _end(self, exchange: Exchange, now: float) -> None:
         """The wait was in vain: the best of what there is, if a node said anything."""
         self._count()
-        if now >= exchange.deadline and exchange.saved is None:
+        if now >= exchange.deadline and effort_of(exchange).saved is None:
             self._ways.refuse(exchange, DEADLINE)
         else:
             self._shed(exchange, QUEUED_TOO_LONG)
-
-
-def _urgency(ready: tuple[Exchange, Line[Exchange]]) -> tuple[int, float]:
-    return ready[0].priority, ready[0].queued_at
 
 
 def _oldest(line: Line[Exchange], priority: int) -> Exchange | None:
     """Who has waited longest in a class of a line, or a better one."""
     return min(
         (oldest for oldest in line.heads() if oldest.priority <= priority),
-        key=lambda exchange: exchange.queued_at,
+        key=lambda exchange: effort_of(exchange).queued_at,
         default=None,
     )

@@ -111,7 +111,7 @@ class Answered(CallsCase):
         other = self.world.open()
         for guest in (self.guest, self.guest, other):
             guest.say(call())
-        first, second, third = (request.sink.exchange.downstream for request in self.sent)
+        first, second, third = (request.sink.exchange.reply for request in self.sent)
         first.session = Session()
         self.assertIs(second.session, first.session)
         self.assertIsNone(third.session)
@@ -236,7 +236,7 @@ class Long(CallsCase):
 
     def test_session(self) -> None:
         """It has the connection's session."""
-        downstream = self.begin(b'{"jsonrpc":"2.0","id":1,"result":"').sink.exchange.downstream
+        downstream = self.begin(b'{"jsonrpc":"2.0","id":1,"result":"').sink.exchange.reply
         downstream.session = Session()
         self.assertIs(self.guest.socket.receiver.session, downstream.session)
         self.assertIs(downstream.session, self.guest.socket.receiver.session)

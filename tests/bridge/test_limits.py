@@ -180,7 +180,7 @@ class Outstanding(SynchronousTestCase):
         """A client that is not read from cannot be said to be silent."""
         self.guest.say(*(call(call_id=b"%d" % number) for number in range(4)))
         self.guest.transport.read()
-        self.world.table.attempts.clear()  # or the nodes' time would be up
+        self.world.deadlines.watched.clear()  # or the nodes' time would be up
         self.world.sweep(120)
         self.assertEqual((self.guest.take(), self.guest.state), (b"", "open"))
 

@@ -27,14 +27,14 @@ class AnswersTests(SynchronousTestCase):
         """The common head is made once per node and type."""
         [node] = Network(network_config(), 0.0).nodes
         answers = self.make()
-        head = answers.common(node, b"application/json")
+        head = answers.common(node.name, b"application/json")
         self.assertEqual(
             head,
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Evmlb-Node: a\r\nX-Evmlb-Attempts: 1\r\n"
             b"Content-Length: ",
         )
-        self.assertIs(answers.common(node, b"application/json"), head)
-        self.assertNotIn(b"Content-Type", answers.common(node, b""))
+        self.assertIs(answers.common(node.name, b"application/json"), head)
+        self.assertNotIn(b"Content-Type", answers.common(node.name, b""))
 
     def test_common_is_bounded(self) -> None:
         """A node that gives ever other types fills no memory."""
@@ -42,9 +42,9 @@ class AnswersTests(SynchronousTestCase):
         [node] = Network(network_config(), 0.0).nodes
         answers = self.make()
         for number in range(50):
-            self.assertIn(b"x/%d\r\n" % number, answers.common(node, b"x/%d" % number))
+            self.assertIn(b"x/%d\r\n" % number, answers.common(node.name, b"x/%d" % number))
         self.assertLessEqual(len(answers._common), 20)
-        self.assertIn(b"y" * 5000, answers.common(node, b"y" * 5000))
+        self.assertIn(b"y" * 5000, answers.common(node.name, b"y" * 5000))
         self.assertNotIn((node.name, b"y" * 5000), answers._common)
 
     def test_head(self) -> None:

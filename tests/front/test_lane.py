@@ -1451,9 +1451,9 @@ class FuzzTests(LaneTestCase):
             if fin:
                 visitor.fin()
             for _ in range(answered):
-                if self.world.table.attempts:
+                if self.world.deadlines.watched:
                     self.world.last("a").result()
-            if not self.world.table.attempts and visitor.state == "open":
+            if not self.world.deadlines.watched and visitor.state == "open":
                 # nothing is owed: the connection waits for more, and says so in time
                 self.world.sweep(120)
                 visitor.transport.read()

@@ -47,7 +47,7 @@ class FaultsTests(TestCase):
         await self.service.stopService()
         await self.world.stopService()
         await deferLater(reactor, 0.05)  # what was closed is gone a turn of the loop later
-        self.assertEqual(self.service.balancer.in_flight.attempts, {})
+        self.assertEqual(self.service.balancer.deadlines.watched, {})
         for parts in self.service.balancer.networks.values():
             self.assertEqual([node.in_flight for node in parts.network.nodes], [0] * len(parts.network.nodes))
             self.assertEqual([len(upstream.open) for upstream in parts.upstreams], [0] * len(parts.upstreams))

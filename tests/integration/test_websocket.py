@@ -66,7 +66,7 @@ class WebSocketTests(TestCase):
         await self.service.stopService()
         await self.world.stopService()
         await deferLater(reactor, 0.05)  # what was closed is gone a turn of the loop later
-        self.assertEqual(self.service.balancer.in_flight.attempts, {})
+        self.assertEqual(self.service.balancer.deadlines.watched, {})
         self.assertEqual((self.bridge.stats.open, len(self.service.balancer.front.lanes)), (0, 0))
 
     def talk(self, conversation: Callable[[ClientConnection], Any], path: str = "", **settings: Any) -> Deferred[Any]:

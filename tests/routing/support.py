@@ -9,8 +9,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config.schema import HedgeConfig, NodeConfig
+from evmlb.deadlines import Deadlines
 from evmlb.events import Events, NodeWentDown
-from evmlb.exchange import Exchange, InFlight
+from evmlb.exchange import Exchange
 from evmlb.jsonrpc import parse_call
 from evmlb.methods import MethodClass
 from evmlb.network import Network, Poll
@@ -31,7 +32,7 @@ NO_HEDGES = HedgeConfig(enabled=False)
 
 
 class Client:
-    """A ``Downstream`` that notes what one exchange hears; an exchange may end only once."""
+    """A ``Reply`` that notes what one exchange hears; an exchange may end only once."""
 
     def __init__(self) -> None:
         self.exchange: Exchange | None = None
@@ -54,14 +55,14 @@ class Client:
         self.head, self.body = head, b"".join(parts)
         self.said.append("begin")
 
-    def stream(self, data: bytes) -> None:
+    def stream(self, exchange: Any, data: bytes) -> None:
         self.body += data
 
     def finish(self, exchange: Any) -> None:
         self._end()
         self.said.append("finish")
 
-    def abort(self) -> None:
+    def abort(self, exchange: Any) -> None:
         self._end()
         self.said.append("abort")
 
@@ -73,8 +74,7 @@ class Client:
     @property
     def node(self) -> str:
         assert self.exchange is not None
-        assert self.exchange.node is not None
-        return self.exchange.node.name
+        return self.exchange.node
 
 
 class World:
@@ -106,13 +106,13 @@ class World:
         )
         self.nodes = {node.name: node for node in self.network.nodes}
         self.spies = {node.name: UpstreamSpy(node.name, self.events) for node in self.network.nodes}
-        self.table = InFlight(self.clock, self.clock.seconds)
+        self.deadlines = Deadlines(self.clock, self.clock.seconds)
         self.blames: list[tuple[str, bool]] = []
         self._spy_on_blame()
         self.router = Router(
             self.network,
             list(self.spies.values()),
-            self.table,
+            self.deadlines,
             self.publish,
             chooser(self.network.config.strategy, random.Random(1)),
             ring=Ring(10, self.clock.seconds),
@@ -196,7 +196,7 @@ class World:
     def check_idle(self, test: SynchronousTestCase) -> None:
         """Nothing is left behind."""
         test.assertEqual({name: node.in_flight for name, node in self.nodes.items() if node.in_flight}, {})
-        test.assertEqual((len(self.table.attempts), self.router.stats.in_flight), (0, 0))
+        test.assertEqual((len(self.deadlines.watched), self.router.stats.in_flight), (0, 0))
         test.assertEqual(self.router.stats.queued, 0)
 
 

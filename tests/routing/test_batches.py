@@ -496,7 +496,7 @@ class PropertyTests(RoutingTestCase):
                 (name, sent)
                 for name, spy in world.spies.items()
                 for sent in spy.sent
-                if sent.sink in world.table.attempts
+                if sent.sink in world.deadlines.watched
             ]
             if under_way and rng.random() < 0.8:
                 name, sent = rng.choice(under_way)

@@ -6,7 +6,7 @@ from typing import Any
 
 from evmlb.config.schema import HedgeConfig
 from evmlb.errors import Fault
-from evmlb.exchange import DRAIN_BYTES
+from evmlb.routing.attempts import DRAIN_BYTES
 from tests.routing.support import RESULT, RoutingTestCase, World
 from tests.support import node_config
 
@@ -324,7 +324,7 @@ class LoserTests(HedgingTestCase):
         """The loser's answer within half a second is taken and dropped, so that its connection can be kept."""
         world = self.make("a b")
         self.lose(world)
-        self.assertEqual((world.nodes["a"].in_flight, len(world.table.attempts)), (1, 1))
+        self.assertEqual((world.nodes["a"].in_flight, len(world.deadlines.watched)), (1, 1))
         self.assertIn(("a", "redirect"), world.events)
         world.last("a").result()
         self.assertNotIn(("a", "cancel"), world.events)

@@ -13,9 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from evmlb.config.schema import Role, Strategy, WhenNoneInRange
 from evmlb.errors import Fault
-from evmlb.exchange import STREAMING
 from evmlb.methods import MethodClass
 from evmlb.routing import waiting
+from evmlb.routing.attempts import STREAMING
 from tests.routing.support import JSON_500, RESULT, Client, RoutingTestCase, World, call_body
 from tests.support import FakeHead, Sent, node_config, run_property
 
@@ -1009,9 +1009,9 @@ class SweepTests(RoutingTestCase):
         """An error while deadlines are looked at does not stop the looking."""
         world = self.make("a b")
         client = world.submit()
-        sweep, world.table.sweep = world.table.sweep, lambda: 1 / 0  # type: ignore[method-assign,assignment]
+        sweep, world.deadlines.sweep = world.deadlines.sweep, lambda: 1 / 0  # type: ignore[method-assign,assignment]
         self.assertRaises(ZeroDivisionError, world.clock.advance, 0.01)
-        world.table.sweep = sweep  # type: ignore[method-assign]
+        world.deadlines.sweep = sweep  # type: ignore[method-assign]
         world.pass_time(5.1)
         self.assertEqual(world.sends, "ab")
         world.last("b").result()
@@ -1066,7 +1066,7 @@ class Scripts(RuleBasedStateMachine):
         return [client for client in self.clients if not client.ended and client not in self.gone]
 
     def pick(self, place: int) -> Sent:
-        attempts = list(self.world.table.attempts)
+        attempts = list(self.world.deadlines.watched)
         attempt = attempts[place % len(attempts)]
         return next(sent for spy in self.world.spies.values() for sent in spy.sent if sent.sink is attempt)
 
@@ -1075,7 +1075,7 @@ class Scripts(RuleBasedStateMachine):
         body = call_body(*method)
         self.clients.append(self.world.submit(body=b"[" + body + b"]" if batched else body))
 
-    @precondition(lambda self: self.world.table.attempts)
+    @precondition(lambda self: self.world.deadlines.watched)
     @rule(place=st.integers(0, 9), body=st.sampled_from(BODIES), status=st.sampled_from((200, 200, 429, 400, 502)))
     def answer(self, place: int, body: bytes, status: int) -> None:
         sent = self.pick(place)
@@ -1083,20 +1083,20 @@ class Scripts(RuleBasedStateMachine):
             self.outcomes += 1
             sent.answer(b"[" + body + b"]" if sent.body[:1] == b"[" else body, status)
 
-    @precondition(lambda self: self.world.table.attempts)
+    @precondition(lambda self: self.world.deadlines.watched)
     @rule(place=st.integers(0, 9), fault=st.sampled_from((Fault.UNREACHABLE, Fault.DISCONNECTED, Fault.GARBAGE)))
     def fail(self, place: int, fault: Fault) -> None:
         self.outcomes += 1
         self.pick(place).fail(fault)
 
-    @precondition(lambda self: self.world.table.attempts)
+    @precondition(lambda self: self.world.deadlines.watched)
     @rule(place=st.integers(0, 9), good=st.booleans())
     def begin(self, place: int, good: bool) -> None:
         sent = self.pick(place)
         if sent.sink.stage < STREAMING:
             sent.begin(CommitTests.BEGINNING if good else b"<html>")
 
-    @precondition(lambda self: self.world.table.attempts)
+    @precondition(lambda self: self.world.deadlines.watched)
     @rule(place=st.integers(0, 9), end=st.booleans())
     def stream(self, place: int, end: bool) -> None:
         sent = self.pick(place)
@@ -1140,7 +1140,7 @@ class Scripts(RuleBasedStateMachine):
     @invariant()
     def counts_agree(self) -> None:
         world = self.world
-        attempts = [attempt.node for attempt in world.table.attempts]
+        attempts = [attempt.node for attempt in world.deadlines.watched]
         for node in world.nodes.values():
             assert node.in_flight == attempts.count(node), (node.name, node.in_flight)
             assert node.in_flight <= node.capacity
@@ -1155,7 +1155,7 @@ class Scripts(RuleBasedStateMachine):
                 break
             world.clock.advance(0.5)
         assert not self.open, [client.said for client in self.clients]
-        assert not world.table.attempts
+        assert not world.deadlines.watched
         assert not world.router.stats.in_flight
         assert not world.router.stats.queued
         assert not any(node.in_flight for node in world.nodes.values())
