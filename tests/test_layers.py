@@ -27,6 +27,7 @@ NO_STRANGERS_JSON = ("demo", "chaos", "classify")  # they read what they, or an 
 ALLOWED = {  # what one room of such a layer may use of another, with the reason
     ("upstream", "wire"): "the pool speaks HTTP/1.1 over the wire",
     ("front", "wire"): "so does the client's side",
+    ("bridge", "wire"): "a WebSocket begins with a request, and reads its head",
 }
 
 
@@ -38,21 +39,31 @@ def modules() -> Iterator[tuple[str, str, ast.Module]]:
             yield ".".join(parts), parts[0], ast.parse(path.read_text())
 
 
-def imports(tree: ast.Module) -> Iterator[tuple[str, bool]]:
-    """Each imported module, and whether it is imported for types only."""
-    for_types = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
+def imports(tree: ast.Module) -> Iterator[str]:
+    """Each imported module, also those imported for types only: who names a type knows what it is."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, node in for_types) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module, node in for_types
-            if node.module == "evmlb":
-                yield from ((f"evmlb.{alias.name}", node in for_types) for alias in node.names if alias.name in RANK)
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module.startswith("evmlb"))
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that reach each other."""
+    reached = {name: _reached(graph, name) for name in graph}
+    groups = {name: {other for other in reached[name] if name in reached[other]} for name in graph}
+    return [group for name, group in groups.items() if name == min(group, default="")]
+
+
+def _reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    open_ends = [start]
+    while open_ends:
+        new = graph[open_ends.pop()] - seen
+        seen |= new
+        open_ends += new
+    return seen
 
 
 class LayersTests(SynchronousTestCase):
@@ -61,12 +72,12 @@ class LayersTests(SynchronousTestCase):
         self.assertEqual({room for _, room, _ in modules()} - set(RANK), set())
 
     def test_directions(self) -> None:
-        """Nothing imports from a layer to its right, and rooms of drivers and of edges know nothing of each other."""
+        """Nothing imports from a layer to its right, not for types either; drivers and edges do not know each other."""
         wrong = []
         for name, room, tree in modules():
-            for imported, for_types in imports(tree):
+            for imported in imports(tree):
                 other = imported.split(".")[1] if imported.startswith("evmlb.") else None
-                if other is None or other == room or other not in RANK or for_types:
+                if other is None or other == room or other not in RANK:
                     continue
                 strangers = NAMES[RANK[room]] == NAMES[RANK[other]] and NAMES[RANK[room]] in STRANGERS
                 edge_to_driver = NAMES[RANK[room]] == "edges" and NAMES[RANK[other]] == "drivers"
@@ -74,13 +85,24 @@ class LayersTests(SynchronousTestCase):
                     wrong.append(f"{name} imports {imported}")
         self.assertEqual(wrong, [])
 
+    def test_no_circles(self) -> None:
+        """No two files know each other, however long the way around, and be it for types only."""
+        trees = {f"evmlb.{name}".removesuffix(".__init__"): tree for name, _, tree in modules()}
+        graph = {}
+        for name, tree in trees.items():
+            known = set(imports(tree)) & trees.keys() - {name}
+            # who takes a name from a package's inside has not taken it from the package
+            graph[name] = {each for each in known if not any(other.startswith(f"{each}.") for other in known)}
+        self.assertEqual(circles(graph), [])
+        self.assertEqual(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}), [{"b", "c"}])
+
     def test_the_pure_part_is_pure(self) -> None:
         """Values, policy, nodes, networks and interfaces know no framework, no loop, no clock."""
         wrong = [
             f"{name} imports {imported}"
             for name, room, tree in modules()
             if RANK[room] <= NAMES.index("interfaces")
-            for imported, _ in imports(tree)
+            for imported in imports(tree)
             if imported.split(".")[0] in IMPURE
         ]
         self.assertEqual(wrong, [])

@@ -28,7 +28,7 @@ from evmlb.routing import admit
 from evmlb.session import Session
 
 if TYPE_CHECKING:
-    from evmlb.bridge.bridge import Bridge
+    from evmlb.bridge.shared import Shared
     from evmlb.bridge.socket import Socket
     from evmlb.interfaces import Subscriptions, Upgrade
 
@@ -62,7 +62,7 @@ class Calls:
         "session",
     )
 
-    def __init__(self, bridge: Bridge, socket: Socket, upgrade: Upgrade) -> None:
+    def __init__(self, bridge: Shared, socket: Socket, upgrade: Upgrade) -> None:
         self.session: Session | None = None  # what routing knows of this connection's past
         self._bridge = bridge
         self._stats = bridge.stats

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httptools
@@ -22,6 +21,7 @@ from evmlb.demo import exporter, websocket
 from evmlb.demo.blocks import digest
 from evmlb.demo.chain import ChainView, DemoChain
 from evmlb.demo.faults import HEALTHY, End, Fault, Kind, Step, play, response
+from evmlb.demo.received import ReceivedRequest
 from evmlb.demo.rpc import DemoRpc
 from evmlb.demo.subscriptions import Subscriptions
 
@@ -29,24 +29,6 @@ RELISTEN_SECONDS = 0.5
 """How long to wait when the node's port is taken at the moment it wants it back."""
 
 _KEPT_REQUESTS = 1000
-
-
-@dataclass(slots=True)
-class ReceivedRequest:
-    """One HTTP request as the node got it; header names are in lower case.
-
-    A message on a WebSocket is one too: its method is ``WEBSOCKET``.
-    """
-
-    method: str = ""
-    target: str = ""
-    headers: list[tuple[str, str]] = field(default_factory=list)
-    body: bytes = b""
-    keep: bool = True
-
-    def header(self, name: str) -> str | None:
-        """The value of the first header of this name (in lower case), or ``None``."""
-        return next((value for key, value in self.headers if key == name), None)
 
 
 class DemoNode:

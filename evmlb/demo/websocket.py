@@ -10,17 +10,16 @@ autobahn's own timers are off: they run on the global reactor, not on the node's
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import orjson
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from evmlb.demo.faults import Kind, Step, play
+from evmlb.demo.chain import ChainView, DemoChain
+from evmlb.demo.faults import Fault, Kind, Step, play
+from evmlb.demo.received import ReceivedRequest
 from evmlb.demo.subscriptions import Subscriptions
-
-if TYPE_CHECKING:
-    from evmlb.demo.node import DemoNode, ReceivedRequest
 
 _REFUSING = frozenset(
     (
@@ -45,7 +44,7 @@ def is_upgrade(request: ReceivedRequest) -> bool:
     return request.method == "GET" and (request.header("upgrade") or "").lower() == "websocket"
 
 
-def refusal(node: DemoNode) -> Iterator[Step] | None:
+def refusal(node: Node) -> Iterator[Step] | None:
     """What the node answers in place of a handshake; None where it takes the WebSocket."""
     return play(node.fault, b"", False) if node.fault.kind in _REFUSING else None
 
@@ -56,10 +55,27 @@ def head_of(request: ReceivedRequest) -> bytes:
     return "\r\n".join((*lines, "", "")).encode("latin-1")
 
 
+class Node(Protocol):
+    """Whose WebSocket it is."""
+
+    chain: DemoChain
+    clock: IReactorTime
+    fault: Fault
+
+    def answer_message(self, message: bytes, subscriptions: Subscriptions) -> bytes:
+        """The answer to a call, or a batch."""
+
+    def new_subscription_id(self) -> str:
+        """An id that no subscription has."""
+
+    def view(self) -> ChainView:
+        """The chain as this node sees it."""
+
+
 class NodeWebSocket(WebSocketServerProtocol):
     """One client's WebSocket. Pushes what is new whenever the chain has changed."""
 
-    def __init__(self, node: DemoNode) -> None:
+    def __init__(self, node: Node) -> None:
         super().__init__()
         self.factory = _factory(node)
         self.log: Any = _Silence()
@@ -104,7 +120,7 @@ class NodeWebSocket(WebSocketServerProtocol):
             self.sendMessage(message)
 
 
-def _factory(node: DemoNode) -> WebSocketServerFactory:
+def _factory(node: Node) -> WebSocketServerFactory:
     factory = WebSocketServerFactory(reactor=node.clock)
     factory.setProtocolOptions(openHandshakeTimeout=0, closeHandshakeTimeout=0, tcpNoDelay=True)
     return factory

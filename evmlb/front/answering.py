@@ -31,7 +31,7 @@ from evmlb.session import Session
 from evmlb.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
-    from evmlb.front.front import Front
+    from evmlb.front.shared import Shared
     from evmlb.routing import Router
 
 SMALL_BYTES = 4096
@@ -56,7 +56,7 @@ class AnsweringSide:
         "transport",
     )
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Shared) -> None:
         self._front = front
         self.transport: Any = None
         self.session: Session | None = None  # what routing knows of this connection's past

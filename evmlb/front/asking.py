@@ -27,6 +27,7 @@ None of them closes the connection: the request was whole, so where the next one
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,6 @@ from evmlb.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
     from evmlb.front.cors import Cors
-    from evmlb.front.front import Front
     from evmlb.routing import Router
 
 
@@ -54,12 +54,12 @@ class Page:
     body: bytes
 
 
-def without_network(front: Front, head: RequestHead) -> Refusal | Page:
+def without_network(overview: Callable[[], bytes], head: RequestHead) -> Refusal | Page:
     """The answer to a request whose path names no network of ours."""
     if head.network:
         return errors.UNKNOWN_NETWORK.saying(f"Unknown network: {head.network[:100]}")
     if head.method in (b"GET", b"HEAD"):
-        return Page(200, b"Content-Type: application/json\r\n", front.overview())
+        return Page(200, b"Content-Type: application/json\r\n", overview())
     return errors.NO_NETWORK
 
 

@@ -35,7 +35,7 @@ from evmlb.wire.http1 import END_OF_HEAD, RequestHead, request_heads
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from evmlb.front.front import Front
+    from evmlb.front.shared import Shared
 
 READ_AHEAD_BYTES = 65536
 """Bytes of further requests that are kept while an answer is owed; more are left in the kernel."""
@@ -59,7 +59,7 @@ class Lane(AnsweringSide):
         "peer_line",
     )
 
-    def __init__(self, front: Front, peer: str) -> None:
+    def __init__(self, front: Shared, peer: str) -> None:
         super().__init__(front)
         self.peer = peer
         self.peer_line = front.clients.line(peer, b"")
@@ -250,7 +250,7 @@ class Lane(AnsweringSide):
         elif head.upgrade:
             self._upgrade(head, router)
         elif router is None:
-            self._reply(without_network(front, head), body)
+            self._reply(without_network(front.overview, head), body)
         else:
             hosts = front.asked_hosts(head, self.peer)
             self._follow(head, body, router, now, asked(front.cors, head, body, hosts, _passes_others(router)))
@@ -275,7 +275,7 @@ class Lane(AnsweringSide):
             rest = b"" if self._reader is None else self._reader.take_rest()
             self.closing = True
             self._read_or_wait()
-            refusal = self._front.upgrade(self, head, router, rest)
+            refusal = self._front.upgrade(self, self.peer, head, router, rest)
         if refusal is not None:
             self._reject(refusal, head)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from evmlb.errors import Refusal
+from evmlb.front.answering import AnsweringSide
 from evmlb.interfaces import AnswerHead
 from evmlb.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
     from evmlb.exchange import Exchange
     from evmlb.front.cors import Cors
-    from evmlb.front.lane import Lane
     from evmlb.session import Session
 
 
@@ -20,7 +20,7 @@ class Preflight:
 
     __slots__ = ("_begun", "_cors", "_lane", "_request", "session")
 
-    def __init__(self, lane: Lane, request: RequestHead, cors: Cors) -> None:
+    def __init__(self, lane: AnsweringSide, request: RequestHead, cors: Cors) -> None:
         self._lane = lane
         self._request = request
         self._cors = cors

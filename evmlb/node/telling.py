@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from evmlb.events import (
     Events,
@@ -17,9 +17,18 @@ from evmlb.events import (
     NodeWentDown,
 )
 from evmlb.policy.ranking import Candidate, ObstacleKind
+from evmlb.policy.ratelimit import RateLimit
 
-if TYPE_CHECKING:
-    from evmlb.node.node import Node
+
+class Node(Protocol):
+    """What is told of a node."""
+
+    candidate: Candidate
+    chain_id: int | None
+    limit: RateLimit
+    limit_blocks: int
+    limit_words: str
+    name: str
 
 
 class Telling:

@@ -17,7 +17,7 @@ This is the hot path: ``Connection.dataReceived`` and ``carry`` are measured by 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 from twisted.internet.error import ConnectionDone
@@ -37,9 +37,6 @@ from evmlb.wire.http1 import (
     response_heads,
 )
 
-if TYPE_CHECKING:
-    from evmlb.upstream.http import HttpUpstream
-
 _log = Logger(namespace="evmlb.upstream")
 
 
@@ -50,6 +47,27 @@ class Request(msgspec.Struct):
     data: bytes
     body: bytes
     asked_with_head: bool
+
+
+class Pool(Protocol):
+    """Whose connection it is, and what it may hold. ``unasked`` counts answers that nobody had asked for."""
+
+    open: set[Connection]
+    unasked: int
+    max_header_bytes: int
+    hold_bytes: int
+
+    def wait(self, request: Request) -> None:
+        """Send a request once more, on another connection."""
+        ...
+
+    def release(self, connection: Connection, keep: bool) -> None:
+        """A connection is done with its request."""
+        ...
+
+    def gone(self, connection: Connection) -> None:
+        """A connection has ended."""
+        ...
 
 
 class Connection:
@@ -73,7 +91,7 @@ class Connection:
         "transport",
     )
 
-    def __init__(self, pool: HttpUpstream) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.transport: Any = None
         self.sink: Sink | None = None
