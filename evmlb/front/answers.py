@@ -52,6 +52,8 @@ class Answers:
     ) -> bytes:
         """Everything but the length and the blank line. ``marks``: lines that the client asked for."""
         lines = [status_line(status), _content_type(answer.content_type)]
+        if answer.is_encoded:  # what is passed on as it is, compressed although nobody asked for that
+            lines.append(b"Content-Encoding: %b\r\n" % answer.value(b"content-encoding"))
         retry_after = answer.value(b"retry-after")
         if retry_after:
             lines.append(b"Retry-After: %b\r\n" % retry_after)

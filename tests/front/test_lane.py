@@ -738,6 +738,15 @@ class PathTests(LaneTestCase):
         visitor.send(_line(b"HEAD /net/x HTTP/1.1"))
         self.assertEqual(visitor.replies(0)[0].body, b"")
 
+    def test_encoded_by_the_node(self) -> None:
+        """What a node compresses unasked is passed on with the name of its coding."""
+        visitor = self.make(network=OTHERS)
+        visitor.send(_line(b"GET /net/x HTTP/1.1"))
+        head = FakeHead(is_encoded=True, headers=((b"content-encoding", b"br"),))
+        self.world.last("a").sink.answered(head, [b"packed"])
+        reply = visitor.reply
+        self.assertEqual((reply.body, reply["content-encoding"]), (b"packed", "br"))
+
     def test_head_of_a_node_that_sends_a_body(self) -> None:
         """A node that sends a body to HEAD does not put it into the client's next answer."""
         visitor = self.make(network=OTHERS)
