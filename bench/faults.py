@@ -196,9 +196,7 @@ def _run(scene: Scene, column: Column, layout: Layout, plan: Plan) -> Run:
     received = Counter(marker for each in scene.nodes for marker in each.markers())
     seen = _seen(node, column)
     if layout.direct:
-        seen = (
-            seen or None
-        )  # the clients have no other to ask; what a silent one gets on kept connections it may not count
+        seen = seen or None  # the clients have no other to ask, and a silent one may count nothing
     return Run(asked, began, struck, received, seen, scene.balancer.tracebacks(), rest["stall"])
 
 

@@ -1,23 +1,22 @@
-"""All WebSockets of clients: who may have one, and the end of it all."""
+"""What all WebSockets share: the limits, autobahn's options, the hubs, and the end of it all."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from evmlb.bridge.autobahn import with_options
+from evmlb.bridge.autobahn import make_factory, with_options
 from evmlb.bridge.calls import Calls
 from evmlb.bridge.handshake import OWN_PATHS, refused_handshake
 from evmlb.bridge.pipe import Pipe
 from evmlb.bridge.search import Nodes
-from evmlb.bridge.shared import Shared
 from evmlb.bridge.socket import Socket
 from evmlb.config.schema import Config, WebSocketMode
 from evmlb.errors import NO_WEBSOCKET, STRANGE_ORIGIN, Refusal
 from evmlb.interfaces import Subscriptions, Upgrade
 from evmlb.policy.pages import Origins
 from evmlb.policy.shares import Shares
+from evmlb.stats import WebSocketStats
 
 LEAVE_SHARE = 0.7
 """The share of the grace time over which connections are closed; the rest is for the last of them."""
@@ -27,7 +26,7 @@ _TOO_MANY_OF_ADDRESS = Refusal(503, -32011, "too many WebSocket connections from
 _STOPPING = Refusal(503, -32011, "evmlb is stopping; try again", 1)
 
 
-class Bridge(Shared):
+class Bridge:
     """Makes WebSockets of client connections: ``Upgrades``.
 
     ``max_connections``: of clients in all, of which WebSockets are half unless configured. ``memory`` for requests is
@@ -43,10 +42,17 @@ class Bridge(Shared):
         hubs: Mapping[str, Subscriptions],
         nodes: Mapping[str, Nodes] | None = None,
     ) -> None:
-        super().__init__(config, memory, now, hubs)
+        self.config = config.websocket
         self.origins = Origins(self.config.allowed_origins, config.cors.origins)
+        self.stats = WebSocketStats()
+        self.now = now
+        self.memory = memory
+        self.hubs = hubs
         self.nodes = nodes or {}
         self._error_status = config.error_status
+        self.stuffed_seconds = config.limits.client_idle_timeout_seconds
+        self.message_seconds = config.limits.request_read_timeout_seconds
+        self.factory = make_factory(self.config.max_message_bytes, self.config.compression)
         self._socket: type[Socket] = with_options(Socket, self.factory)
         self._grace_seconds = config.shutdown_grace_seconds
         self._connections = Shares(self.config.max_connections or max(1, max_connections // 2))
@@ -90,12 +96,12 @@ class Bridge(Shared):
             return None
         return _TOO_MANY_OF_ADDRESS if self._connections.left else _TOO_MANY
 
-    def opened(self, socket: Any) -> None:
-        """See :class:`.shared.Shared`."""
+    def opened(self, socket: Socket | Pipe) -> None:
+        """A handshake is done."""
         self.stats.accepted += 1
         self.stats.open += 1
 
-    def gone(self, socket: Any, code: int | None) -> None:
+    def gone(self, socket: Socket | Pipe, code: int | None) -> None:
         """A connection ended, by a close code; None when it never was open."""
         self._sockets.pop(socket, None)
         self._connections.give_back(socket.upgrade.client)

@@ -28,7 +28,7 @@ from evmlb.routing import admit
 from evmlb.session import Session
 
 if TYPE_CHECKING:
-    from evmlb.bridge.shared import Shared
+    from evmlb.bridge.keeper import Keeper
     from evmlb.bridge.socket import Socket
     from evmlb.interfaces import Subscriptions, Upgrade
 
@@ -62,7 +62,7 @@ class Calls:
         "session",
     )
 
-    def __init__(self, bridge: Shared, socket: Socket, upgrade: Upgrade) -> None:
+    def __init__(self, bridge: Keeper, socket: Socket, upgrade: Upgrade) -> None:
         self.session: Session | None = None  # what routing knows of this connection's past
         self._bridge = bridge
         self._stats = bridge.stats
@@ -190,9 +190,9 @@ class Calls:
 
     def begin(self, exchange: Exchange, head: AnswerHead, parts: list[bytes]) -> None:
         """Collect a large answer."""
-        long = exchange.reply = LongAnswer(self, exchange, head)
+        long = exchange.reply = LongAnswer(self, head)
         if head.length > MAX_ANSWER_BYTES:
-            long.give_up(_TOO_LONG)
+            long.give_up(exchange, _TOO_LONG)
         else:
             for part in parts:
                 long.stream(exchange, part)
@@ -241,11 +241,10 @@ def _call_of(exchange: Exchange) -> Call:
 class LongAnswer:
     """The ``Reply`` of an exchange whose answer is collected, as it is too large to be held by the upstream."""
 
-    __slots__ = ("_calls", "_exchange", "_head", "_parts", "_size")
+    __slots__ = ("_calls", "_head", "_parts", "_size")
 
-    def __init__(self, calls: Calls, exchange: Exchange, head: AnswerHead) -> None:
+    def __init__(self, calls: Calls, head: AnswerHead) -> None:
         self._calls = calls
-        self._exchange = exchange
         self._head = head
         self._parts: list[bytes] = []
         self._size = 0
@@ -262,9 +261,9 @@ class LongAnswer:
     def stream(self, exchange: Exchange, data: bytes) -> None:
         """Keep more of it."""
         if self._size + len(data) > MAX_ANSWER_BYTES:
-            self.give_up(_TOO_LONG)
+            self.give_up(exchange, _TOO_LONG)
         elif not self._calls.reserve(len(data)):
-            self.give_up(_OVER_MEMORY)
+            self.give_up(exchange, _OVER_MEMORY)
         else:
             self._size += len(data)
             self._parts.append(data)
@@ -276,12 +275,12 @@ class LongAnswer:
 
     def abort(self, exchange: Exchange) -> None:
         """It broke off; nothing of it was sent."""
-        self.refuse(self._exchange, _BROKEN_OFF)
+        self.refuse(exchange, _BROKEN_OFF)
 
-    def give_up(self, refusal: Refusal) -> None:
+    def give_up(self, exchange: Exchange, refusal: Refusal) -> None:
         """Nothing more of it is wanted."""
-        self._calls.cancel(self._exchange)
-        self.refuse(self._exchange, refusal)
+        self._calls.cancel(exchange)
+        self.refuse(exchange, refusal)
 
     def refuse(self, exchange: Exchange, refusal: Refusal) -> None:
         """Answer with an error in its place."""

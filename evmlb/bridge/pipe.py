@@ -34,22 +34,20 @@ Who reads slowly makes us read slowly from the other side, so that a pipe holds 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from evmlb.bridge.boundaries import close_frame
 from evmlb.bridge.frames import text_header
 from evmlb.bridge.handshake import KEY, answer, extra_of, headers_of, pairs
+from evmlb.bridge.keeper import Keeper
 from evmlb.bridge.load import Load
 from evmlb.bridge.search import Nodes, Search
 from evmlb.bridge.side import Side
 from evmlb.bridge.sieve import Breach, Message, Sieve
-from evmlb.config.schema import WebSocketConfig
 from evmlb.errors import ALL_FULL, INVALID_REQUEST, Refusal
 from evmlb.interfaces import Upgrade
 from evmlb.jsonrpc import Call, InvalidCall, error_body, may_be_a_call, parse_call
 from evmlb.network import Node
-from evmlb.policy.shares import Shares
-from evmlb.stats import WebSocketStats
 
 CLOSE_SECONDS = 10.0
 """How long both ends together may take to end, once one has begun to."""
@@ -60,25 +58,6 @@ _NODES_OWN = range(1011, 1015)
 _UNCLEAN = 1006
 _FULL = ALL_FULL.saying("the node is at its limit of requests")
 _STOPPING = Refusal(503, -32011, "evmlb is stopping; try again", 1)
-
-
-class Keeper(Protocol):
-    """Who counts the WebSockets of clients, and knows their limits."""
-
-    config: WebSocketConfig
-    stats: WebSocketStats
-    stuffed_seconds: float
-    message_seconds: float
-    memory: Shares
-    now: Callable[[], float]
-
-    def opened(self, socket: Any) -> None:
-        """A handshake is done."""
-        ...
-
-    def gone(self, socket: Any, code: int | None) -> None:
-        """A connection ended, by a close code; None when it never was open."""
-        ...
 
 
 class Pipe(Side):

@@ -38,7 +38,7 @@ from evmlb.jsonrpc import error_body
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
-    from evmlb.bridge.shared import Shared
+    from evmlb.bridge.keeper import Keeper
     from evmlb.interfaces import Upgrade
 
 CLOSE_SECONDS = 10.0
@@ -89,7 +89,7 @@ class Socket(WebSocketServerProtocol):
     _perMessageCompress: Any
     current_frame: Any
 
-    def __init__(self, bridge: Shared, upgrade: Upgrade) -> None:
+    def __init__(self, bridge: Keeper, upgrade: Upgrade) -> None:
         super().__init__()
         self.factory = bridge.factory
         self.upgrade = upgrade

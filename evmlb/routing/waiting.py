@@ -106,7 +106,7 @@ class Waiting:
         if not self._stats.queued:
             self._shedding.note_empty(now)
         oldest = _oldest(line, exchange.priority)
-        if oldest is not None and not too_early and self._shedding.refuses(now - effort_of(oldest).queued_at, now):
+        if oldest is not None and not too_early and self._shedding.refuses(now - _since(oldest), now):
             return False
         return line.add(exchange, PriorityClass(exchange.priority))
 
@@ -169,9 +169,7 @@ class Waiting:
         """The line whose head is next, of those whose head may go."""
         heads = [(line, head) for line in self._lines() if (head := line.peek()) is not None]
         ready = [
-            (head.priority, effort_of(head).queued_at, place)
-            for place, (_, head) in enumerate(heads)
-            if self._may_go(head, now)
+            (head.priority, _since(head), place) for place, (_, head) in enumerate(heads) if self._may_go(head, now)
         ]
         return heads[min(ready)[2]][0] if ready else None
 
@@ -182,9 +180,8 @@ class Waiting:
 
     def _let_go(self, exchange: Exchange, now: float) -> None:
         if exchange.trail is not None:
-            note(
-                exchange, self._network, now, "waited", detail=f"{(now - effort_of(exchange).queued_at) * 1000:.1f} ms"
-            )
+            milliseconds = (now - _since(exchange)) * 1000
+            note(exchange, self._network, now, "waited", detail=f"{milliseconds:.1f} ms")
         self._ways.go_on(exchange, self._choices.free(exchange, now), now)
 
     # time
@@ -203,7 +200,7 @@ class Waiting:
         limit = self._shedding.max_wait(now)
         for oldest in line.heads():
             exchange: Exchange | None = oldest
-            while exchange is not None and now >= min(exchange.deadline, effort_of(exchange).queued_at + limit):
+            while exchange is not None and now >= min(exchange.deadline, _since(exchange) + limit):
                 line.discard(exchange)
                 self._end(exchange, now)
                 exchange = next((head for head in line.heads() if head.priority == oldest.priority), None)
@@ -217,10 +214,15 @@ class Waiting:
             self._shed(exchange, QUEUED_TOO_LONG)
 
 
+def _since(exchange: Exchange) -> float:
+    """When it began to wait."""
+    return effort_of(exchange).queued_at
+
+
 def _oldest(line: Line[Exchange], priority: int) -> Exchange | None:
     """Who has waited longest in a class of a line, or a better one."""
     return min(
         (oldest for oldest in line.heads() if oldest.priority <= priority),
-        key=lambda exchange: effort_of(exchange).queued_at,
+        key=_since,
         default=None,
     )
